@@ -1,0 +1,31 @@
+# The doors of the workshop: each target sets up what it needs and does one thing.
+# The work is done in scripts/; `make help` lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help build demo test lint setup-test clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+build: ## the release binary (honours CARGO_TARGET_DIR)
+	cargo build --release -p retainai
+
+demo: ## the whole product on this machine, over the stand-in exchanges (DEMO_ARGS="…" adds arguments)
+	cargo build --profile ci -p retainai -p market-sim
+	target="$$(scripts/target-dir.sh)"; \
+	exec "$$target/ci/market-sim" demo --retainai "$$target/ci/retainai" --data-dir retainai-data/demo $(DEMO_ARGS)
+
+test: ## all set-up, then every test; the last line counts them
+	@scripts/test.sh
+
+lint: ## formatting, clippy, documentation, licences and sources of dependencies, spelling, shell scripts
+	@scripts/lint.sh
+
+setup-test: ## only the set-up of `make test`: Redis, PostgreSQL, cargo-nextest
+	@scripts/setup.sh test
+
+clean: ## remove everything built (your retainai-data stays)
+	cargo clean

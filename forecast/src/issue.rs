@@ -1,0 +1,78 @@
+//! Issuing a forecast: which session comes next, what a reader must be told, and the prediction itself. In come a model, a series and the
+//! market's time, out goes what is stored and served; workers and the API say the same because both ask here.
+
+use crate::{Ask, ForecastError, Model, predict};
+use chrono::{DateTime, NaiveDate, Utc};
+use market::{Exchange, Flag, Forecast, MIN_CLOSES, Series, next_session};
+
+/// A forecast and how it may be counted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Issued {
+    /// The forecast.
+    pub forecast: Forecast,
+    /// Its target session had opened already: it is served, flagged, and never counts in the record.
+    pub hindcast: bool,
+}
+
+/// How many of the newest sessions the exchange's week is learnt from.
+const WEEK_FROM: usize = 40;
+
+/// Forecasts the session after the newest bar, at the market's time `now`; the baseline when there is no model, or when the
+/// model has seen sessions that this series lacks (its bars were never archived).
+///
+/// # Errors
+/// Those of [`predict`]; fewer than 16 closes is [`ForecastError::TooFewCloses`].
+pub fn issue(model: Option<&Model>, series: &Series, now: DateTime<Utc>) -> Result<Issued, ForecastError> {
+    let exchange = series.ticker().exchange();
+    let observed: Vec<NaiveDate> = series.bars().iter().rev().take(WEEK_FROM).rev().map(|bar| bar.session).collect();
+    let Some(as_of) = observed.last().copied() else {
+        return Err(ForecastError::TooFewCloses { ticker: series.ticker().clone(), have: 0, need: MIN_CLOSES });
+    };
+    let (target, target_basis) = next_session(exchange, as_of, &observed);
+    let hindcast = now >= opens_at(exchange, target);
+    let flags = if hindcast { vec![Flag::StaleData] } else { Vec::new() };
+    let model = model.filter(|model| model.as_of() <= as_of);
+    let forecast = predict(model, series, &Ask { target, target_basis, issued_at: now, flags })?;
+    Ok(Issued { forecast, hindcast })
+}
+
+/// The instant at which the session opens; from then on a forecast of it is hindsight.
+pub fn opens_at(exchange: Exchange, session: NaiveDate) -> DateTime<Utc> {
+    let local = session.and_time(exchange.opens());
+    local.and_local_timezone(exchange.zone()).earliest().map_or_else(|| local.and_utc(), |t| t.with_timezone(&Utc))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::Days;
+    use market::{Bar, RawBar, Ticker};
+
+    fn series(count: u64) -> Series {
+        let monday: NaiveDate = "2024-01-01".parse().unwrap();
+        let bars: Vec<Bar> = (0..count)
+            .map(|n| monday + Days::new(n / 5 * 7 + n % 5))
+            .map(|session| RawBar { session: Some(session), close: Some(100.0), ..RawBar::default() }.check().unwrap())
+            .collect();
+        Series::new(Ticker::parse("NASDAQ:AAPL").unwrap(), bars, vec![]).unwrap()
+    }
+
+    #[test]
+    fn the_target_is_the_next_session_and_hindsight_is_said() {
+        // 20 sessions end on Friday 2024-01-26; Monday opens at 09:30 in New York.
+        let before = issue(None, &series(20), "2024-01-29T14:29:59Z".parse().unwrap()).unwrap();
+        assert_eq!(before.forecast.target, "2024-01-29".parse::<NaiveDate>().unwrap());
+        assert!(!before.hindcast && !before.forecast.flags.contains(&Flag::StaleData));
+        let after = issue(None, &series(20), "2024-01-29T14:30:00Z".parse().unwrap()).unwrap();
+        assert!(after.hindcast && after.forecast.flags.contains(&Flag::StaleData));
+        assert_eq!(before.forecast.input_hash, after.forecast.input_hash);
+    }
+
+    #[test]
+    fn too_few_closes_are_told() {
+        for count in [0, 1, 15] {
+            let refused = issue(None, &series(count), "2024-01-29T12:00:00Z".parse().unwrap());
+            assert!(matches!(refused, Err(ForecastError::TooFewCloses { need: MIN_CLOSES, .. })), "{count}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Faults that a test can switch on, per site and for so many requests; and how often each page was asked for.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A site that market-sim stands in for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Site {
+    /// The chart API of Yahoo.
+    Yahoo,
+    /// ShareSansar.
+    Sharesansar,
+}
+
+/// A kind of page of one of the sites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Page {
+    /// Yahoo's `/v8/finance/chart/{symbol}`.
+    Chart,
+    /// ShareSansar's `/today-share-price`.
+    Today,
+    /// ShareSansar's `/company/{symbol}`.
+    Company,
+    /// ShareSansar's `/company-price-history`.
+    History,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    /// Status 429 with `Retry-After: 1`.
+    #[serde(rename = "429")]
+    TooMany,
+    /// Status 500.
+    #[serde(rename = "500")]
+    Broken,
+    /// The right answer, but late.
+    Slow,
+    /// The today page with the 22 columns of March 2025: a layout that must still be read.
+    Layout22,
+    /// The today page with the 21 columns of before.
+    Layout21,
+    /// A column that everyone needs has another name.
+    LayoutChanged,
+    /// Every token is refused, with status 200.
+    Csrf,
+    /// The page of the session before.
+    Stale,
+    /// A page without rows.
+    Empty,
+    /// Another company's page.
+    WrongSymbol,
+    /// Only the first half of the page.
+    Truncate,
+    /// Nothing: switches the site's fault off.
+    None,
+}
+
+/// What `POST /sim/fault` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// Where.
+    pub site: Site,
+    /// What.
+    pub kind: FaultKind,
+    /// For how many requests; for all that follow when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<u32>,
+    /// How late `slow` is; 30 s when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay_ms: Option<u64>,
+}
+
+impl Fault {
+    /// A fault that stays until it is switched off.
+    pub fn new(site: Site, kind: FaultKind) -> Self {
+        Self { site, kind, times: None, delay_ms: None }
+    }
+
+    /// The same for only so many requests.
+    pub fn times(self, times: u32) -> Self {
+        Self { times: Some(times), ..self }
+    }
+
+    /// Whether it can show on this page; if not, the request leaves it for a later one.
+    fn shows_on(&self, page: Page) -> bool {
+        match self.kind {
+            FaultKind::TooMany | FaultKind::Broken | FaultKind::Slow | FaultKind::Truncate => true,
+            FaultKind::Layout22 | FaultKind::Layout21 => page == Page::Today,
+            FaultKind::LayoutChanged => matches!(page, Page::Today | Page::Chart),
+            FaultKind::Csrf => page == Page::History,
+            FaultKind::Stale | FaultKind::Empty => page != Page::Company,
+            FaultKind::WrongSymbol => matches!(page, Page::Chart | Page::Company),
+            FaultKind::None => false,
+        }
+    }
+}
+
+/// How often each page was asked for, by site and kind of page.
+pub type Requests = BTreeMap<Site, BTreeMap<Page, u64>>;
+
+/// The faults that are on, and the counts.
+#[derive(Debug, Default)]
+pub struct FaultBook {
+    on: BTreeMap<Site, Fault>,
+    requests: Requests,
+}
+
+impl FaultBook {
+    /// Switches a site's fault on or off; the newest replaces the one before.
+    pub fn set(&mut self, fault: Fault) {
+        if fault.kind == FaultKind::None || fault.times == Some(0) {
+            self.on.remove(&fault.site);
+        } else {
+            self.on.insert(fault.site, fault);
+        }
+    }
+
+    /// Counts a request and says what is to go wrong with it.
+    pub fn take(&mut self, site: Site, page: Page) -> Option<Fault> {
+        *self.requests.entry(site).or_default().entry(page).or_default() += 1;
+        let fault = self.on.get_mut(&site).filter(|fault| fault.shows_on(page))?;
+        let taken = *fault;
+        if let Some(times) = &mut fault.times {
+            *times -= 1;
+            if *times == 0 {
+                self.on.remove(&site);
+            }
+        }
+        Some(taken)
+    }
+
+    /// The counts so far.
+    pub fn requests(&self) -> &Requests {
+        &self.requests
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_waits_for_a_page_on_which_it_shows_and_then_wears_out() {
+        let mut book = FaultBook::default();
+        book.set(Fault::new(Site::Sharesansar, FaultKind::Csrf).times(1));
+        assert!(book.take(Site::Sharesansar, Page::Today).is_none());
+        assert!(book.take(Site::Yahoo, Page::Chart).is_none());
+        assert!(book.take(Site::Sharesansar, Page::History).is_some());
+        assert!(book.take(Site::Sharesansar, Page::History).is_none());
+        assert_eq!(book.requests()[&Site::Sharesansar][&Page::History], 2);
+    }
+
+    #[test]
+    fn faults_are_written_as_documented() {
+        let fault: Fault = serde_json::from_str(r#"{"site":"yahoo","kind":"429","times":2}"#).unwrap();
+        assert_eq!(fault, Fault::new(Site::Yahoo, FaultKind::TooMany).times(2));
+        for kind in ["500", "slow", "layout22", "layout21", "layout_changed", "csrf", "stale", "empty", "wrong_symbol"]
+        {
+            let text = format!(r#"{{"site":"sharesansar","kind":"{kind}"}}"#);
+            assert!(serde_json::from_str::<Fault>(&text).is_ok(), "{kind}");
+        }
+        assert!(serde_json::from_str::<Fault>(r#"{"site":"yahoo","kind":"gremlins"}"#).is_err());
+    }
+}

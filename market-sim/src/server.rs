@@ -1,0 +1,213 @@
+//! The HTTP face: one loopback port that serves all sites, the clock and the fault switches.
+
+use crate::{
+    clock::{Clock, ClockView, Move},
+    fault::{Fault, FaultBook, FaultKind, Page, Requests, Site},
+    sharesansar::{self, HistoryForm},
+    world::World,
+    yahoo::{self, ChartQuery},
+};
+use market::Exchange;
+use poem::{
+    EndpointExt, IntoEndpoint, IntoResponse, Request, Response, Route, get, handler,
+    http::{StatusCode, header},
+    post,
+    web::{Data, Form, Json, Path, Query},
+};
+use rand::{RngCore, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// Everything that requests share.
+#[derive(Debug)]
+pub(crate) struct Sites {
+    pub(crate) world: World,
+    pub(crate) seed: u64,
+    clock: Mutex<Clock>,
+    faults: Mutex<FaultBook>,
+    sessions: AtomicU64,
+}
+
+type Shared<'a> = Data<&'a Arc<Sites>>;
+
+/// The name of the cookie that binds a token to its browser.
+const SESSION_COOKIE: &str = "sharesansar_session";
+
+impl Sites {
+    pub(crate) fn new(world: World, seed: u64, clock: Clock) -> Self {
+        let faults = Mutex::new(FaultBook::default());
+        Self { world, seed, clock: Mutex::new(clock), faults, sessions: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn clock(&self) -> ClockView {
+        lock(&self.clock).view(&self.world)
+    }
+
+    pub(crate) fn shift(&self, order: &Move) -> anyhow::Result<ClockView> {
+        let mut clock = lock(&self.clock);
+        clock.apply(order)?;
+        Ok(clock.view(&self.world))
+    }
+
+    pub(crate) fn set_fault(&self, fault: Fault) {
+        lock(&self.faults).set(fault);
+    }
+
+    pub(crate) fn requests(&self) -> Requests {
+        lock(&self.faults).requests().clone()
+    }
+
+    fn now(&self) -> chrono::DateTime<chrono::Utc> {
+        lock(&self.clock).now()
+    }
+
+    /// The token of a browser session: the same for as long as its cookie lives.
+    fn token(&self, session: u64) -> String {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(1_000_000 + session);
+        (0..40).map(|_| char::from(b'a' + (rng.next_u32() % 26) as u8)).collect()
+    }
+
+    /// The session that the request's cookie names, if we gave it out.
+    fn session_of(&self, request: &Request) -> Option<u64> {
+        let cookies = request.header(header::COOKIE)?;
+        let value = cookies.split(';').find_map(|c| c.trim().strip_prefix(SESSION_COOKIE)?.strip_prefix('='))?;
+        let session: u64 = value.parse().ok()?;
+        (session < self.sessions.load(Ordering::Relaxed)).then_some(session)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The sites' routes, real addresses first. api.nasdaq.com and merolagani get theirs here when they are built.
+pub(crate) fn routes(site: Arc<Sites>) -> impl IntoEndpoint {
+    Route::new()
+        .at("/v8/finance/chart/:symbol", get(chart))
+        .at("/today-share-price", get(today))
+        .at("/company/:symbol", get(company))
+        .at("/company-price-history", post(history))
+        .at("/robots.txt", get(robots))
+        .at("/sim/clock", get(read_clock).post(move_clock))
+        .at("/sim/fault", post(switch_fault))
+        .at("/sim/requests", get(count_requests))
+        .at("/sim/tickers", get(list_tickers))
+        .data(site)
+}
+
+#[handler]
+async fn chart(Data(site): Shared<'_>, Path(symbol): Path<String>, Query(query): Query<ChartQuery>) -> Response {
+    answer(site, Site::Yahoo, Page::Chart, "application/json;charset=utf-8", |fault| {
+        yahoo::chart(&site.world, &symbol, &query, site.now(), fault)
+    })
+    .await
+}
+
+#[handler]
+async fn today(Data(site): Shared<'_>) -> Response {
+    answer(site, Site::Sharesansar, Page::Today, "text/html; charset=UTF-8", |fault| {
+        (200, sharesansar::today(&site.world, site.now(), fault))
+    })
+    .await
+}
+
+#[handler]
+async fn company(Data(site): Shared<'_>, Path(symbol): Path<String>, request: &Request) -> Response {
+    let session = site.session_of(request).unwrap_or_else(|| site.sessions.fetch_add(1, Ordering::Relaxed));
+    let page = answer(site, Site::Sharesansar, Page::Company, "text/html; charset=UTF-8", |fault| {
+        match site.world.find(Exchange::Nepse, &symbol) {
+            Some(listing) => (200, sharesansar::company(listing, &site.token(session), fault)),
+            None => (404, "<!DOCTYPE html><html><title>Not Found</title><body>404</body></html>".to_owned()),
+        }
+    })
+    .await;
+    page.with_header(header::SET_COOKIE, format!("{SESSION_COOKIE}={session}; Path=/; HttpOnly; SameSite=Lax"))
+        .into_response()
+}
+
+#[handler]
+async fn history(Data(site): Shared<'_>, request: &Request, Form(form): Form<HistoryForm>) -> Response {
+    let expected = site.session_of(request).map(|session| site.token(session));
+    let fits = expected.is_some() && expected.as_deref() == request.header("x-csrf-token");
+    answer(site, Site::Sharesansar, Page::History, "application/json", |fault| {
+        if !fits || fault == Some(FaultKind::Csrf) {
+            return (200, sharesansar::csrf_mismatch());
+        }
+        (200, sharesansar::history(&site.world, &form, site.now(), fault))
+    })
+    .await
+}
+
+#[handler]
+async fn robots() -> &'static str {
+    "User-agent: *\nDisallow: /sim/\n"
+}
+
+#[handler]
+async fn read_clock(Data(site): Shared<'_>) -> Json<ClockView> {
+    Json(site.clock())
+}
+
+#[handler]
+async fn move_clock(Data(site): Shared<'_>, Json(order): Json<Move>) -> poem::Result<Json<ClockView>> {
+    let moved = site.shift(&order);
+    moved.map(Json).map_err(|e| poem::Error::from_string(format!("{e:#}"), StatusCode::BAD_REQUEST))
+}
+
+#[handler]
+async fn switch_fault(Data(site): Shared<'_>, Json(fault): Json<Fault>) -> Json<Fault> {
+    site.set_fault(fault);
+    Json(fault)
+}
+
+#[handler]
+async fn count_requests(Data(site): Shared<'_>) -> Json<Requests> {
+    Json(site.requests())
+}
+
+#[handler]
+async fn list_tickers(Data(site): Shared<'_>) -> Json<Vec<String>> {
+    Json(site.world.listings().iter().map(|listing| listing.ticker.to_string()).collect())
+}
+
+/// Counts the request, lets a fault have its way, and writes the page.
+async fn answer(
+    site: &Sites,
+    of: Site,
+    page: Page,
+    content_type: &str,
+    write: impl FnOnce(Option<FaultKind>) -> (u16, String),
+) -> Response {
+    let fault = lock(&site.faults).take(of, page);
+    let kind = fault.map(|fault| fault.kind);
+    match kind {
+        Some(FaultKind::TooMany) => {
+            return Response::builder()
+                .status(StatusCode::TOO_MANY_REQUESTS)
+                .header(header::RETRY_AFTER, "1")
+                .body("Too Many Requests\r\n");
+        }
+        Some(FaultKind::Broken) => {
+            return Response::builder().status(StatusCode::INTERNAL_SERVER_ERROR).body("Server Error");
+        }
+        Some(FaultKind::Slow) => {
+            let delay_ms = fault.and_then(|fault| fault.delay_ms).unwrap_or(30_000);
+            tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+        }
+        _ => {}
+    }
+    let (status, mut body) = write(kind);
+    if kind == Some(FaultKind::Truncate) {
+        let half = (0..=body.len() / 2).rev().find(|at| body.is_char_boundary(*at)).unwrap_or(0);
+        body.truncate(half);
+    }
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    Response::builder().status(status).content_type(content_type).body(body)
+}

@@ -1,0 +1,230 @@
+//! The import folder's two file shapes: `EXCHANGE/TICKER.csv` (daily bars) and `*reference_price_factors.csv`.
+//! In comes text, out come rows and, for each row that is refused, its line, column and reason.
+
+use crate::{Bar, BarFault, Exchange, Factor, RawBar, Ticker, parse_number};
+use chrono::NaiveDate;
+
+/// Files beside the exchange folders whose name ends so hold corporate-action factors.
+pub const FACTOR_FILE_SUFFIX: &str = "reference_price_factors.csv";
+
+/// One refused row, or the reason why the whole file is refused (`line` 1).
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("line {line}, column `{column}`: {reason}")]
+pub struct CsvFault {
+    /// 1-based line in the file.
+    pub line: u64,
+    /// Header of the column, or `row` when no single column is at fault.
+    pub column: String,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// What one bars file held: sound bars in ascending order, each session once, and the rows that were refused.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ParsedCsv {
+    /// Sound bars.
+    pub bars: Vec<Bar>,
+    /// Refused rows; the others still count.
+    pub refused: Vec<CsvFault>,
+}
+
+/// One row of a factor file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FactorRow {
+    /// Whose action.
+    pub ticker: Ticker,
+    /// Ex-date and factor.
+    pub factor: Factor,
+}
+
+/// Reads `date,open,high,low,close,volume` (any order, case and further columns; `date` and `close` are required).
+/// Empty cells are unknown. A later row of the same session replaces an earlier one.
+/// `Err` only when the file as a whole cannot be read: no header, or a required column missing.
+pub fn parse_bars_csv(text: &str) -> Result<ParsedCsv, CsvFault> {
+    let mut reader = csv::ReaderBuilder::new()
+        .flexible(true)
+        .trim(csv::Trim::All)
+        .from_reader(text.trim_start_matches('\u{feff}').as_bytes());
+    let headers = header(&mut reader)?;
+    let find = |name: &str| headers.iter().position(|h| h == name);
+    let need = |name: &str| find(name).ok_or_else(|| missing_column(name, &headers));
+    let (date_at, close_at) = (need("date")?, need("close")?);
+    let columns = [("open", find("open")), ("high", find("high")), ("low", find("low")), ("volume", find("volume"))];
+    let mut parsed = ParsedCsv::default();
+    let mut by_session = std::collections::BTreeMap::new();
+    for record in reader.records() {
+        match record
+            .map_err(|e| unreadable(&e))
+            .and_then(|row| read_row(&row, headers.len(), date_at, close_at, &columns))
+        {
+            Ok(bar) => {
+                by_session.insert(bar.session, bar);
+            }
+            Err(fault) => parsed.refused.push(fault),
+        }
+    }
+    parsed.bars = by_session.into_values().collect();
+    Ok(parsed)
+}
+
+/// Reads `ticker,date,…,factor,…`; tickers belong to `exchange`.
+pub fn parse_factors_csv(exchange: Exchange, text: &str) -> Result<(Vec<FactorRow>, Vec<CsvFault>), CsvFault> {
+    let mut reader = csv::ReaderBuilder::new()
+        .flexible(true)
+        .trim(csv::Trim::All)
+        .from_reader(text.trim_start_matches('\u{feff}').as_bytes());
+    let headers = header(&mut reader)?;
+    let need = |name: &str| headers.iter().position(|h| h == name).ok_or_else(|| missing_column(name, &headers));
+    let (ticker_at, date_at, factor_at) = (need("ticker")?, need("date")?, need("factor")?);
+    let (mut rows, mut refused) = (Vec::new(), Vec::new());
+    for record in reader.records() {
+        let read = record.map_err(|e| unreadable(&e)).and_then(|row| {
+            let line = line_of(&row);
+            let cell = |at: usize| row.get(at).unwrap_or("");
+            let ticker = Ticker::new(exchange, cell(ticker_at)).map_err(|e| fault(line, "ticker", &e))?;
+            let session = date(cell(date_at))
+                .ok_or_else(|| fault(line, "date", &format!("`{}` is not YYYY-MM-DD", cell(date_at))))?;
+            let factor = number(line, "factor", cell(factor_at))?
+                .filter(|f| *f > 0.0)
+                .ok_or_else(|| fault(line, "factor", &"the factor must be above zero"))?;
+            Ok(FactorRow { ticker, factor: Factor { session, factor } })
+        });
+        match read {
+            Ok(row) => rows.push(row),
+            Err(fault) => refused.push(fault),
+        }
+    }
+    Ok((rows, refused))
+}
+
+/// Writes bars in the shape that [`parse_bars_csv`] reads; what is unknown stays empty.
+pub fn write_bars_csv(bars: &[Bar]) -> String {
+    let cell = |value: Option<f64>| value.map(|v| v.to_string()).unwrap_or_default();
+    let mut text = String::from("date,open,high,low,close,volume\n");
+    for bar in bars {
+        let row = [
+            bar.session.to_string(),
+            cell(bar.open),
+            cell(bar.high),
+            cell(bar.low),
+            bar.close.to_string(),
+            cell(bar.volume),
+        ];
+        text.push_str(&row.join(","));
+        text.push('\n');
+    }
+    text
+}
+
+fn header(reader: &mut csv::Reader<&[u8]>) -> Result<Vec<String>, CsvFault> {
+    let headers = reader.headers().map_err(|e| unreadable(&e))?;
+    Ok(headers.iter().map(|h| h.to_ascii_lowercase()).collect())
+}
+
+fn read_row(
+    row: &csv::StringRecord,
+    width: usize,
+    date_at: usize,
+    close_at: usize,
+    columns: &[(&'static str, Option<usize>); 4],
+) -> Result<Bar, CsvFault> {
+    let line = line_of(row);
+    if row.len() != width {
+        return Err(fault(line, "row", &format!("{} cells where the header has {width}", row.len())));
+    }
+    let session =
+        date(&row[date_at]).ok_or_else(|| fault(line, "date", &format!("`{}` is not YYYY-MM-DD", &row[date_at])))?;
+    let mut raw = RawBar { session: Some(session), close: number(line, "close", &row[close_at])?, ..RawBar::default() };
+    for (name, at) in columns {
+        let value = match at {
+            Some(at) => number(line, name, &row[*at])?,
+            None => None,
+        };
+        match *name {
+            "open" => raw.open = value,
+            "high" => raw.high = value,
+            "low" => raw.low = value,
+            _ => raw.volume = value,
+        }
+    }
+    raw.check().map_err(|reason| fault(line, column_of(&reason), &reason))
+}
+
+fn column_of(fault: &BarFault) -> &'static str {
+    match fault {
+        BarFault::NoSession | BarFault::TooOld(_) => "date",
+        BarFault::NoClose => "close",
+        BarFault::NotAPrice { field, .. } => field,
+        BarFault::Crossed { .. } => "high",
+        BarFault::Volume(_) => "volume",
+    }
+}
+
+fn number(line: u64, column: &str, cell: &str) -> Result<Option<f64>, CsvFault> {
+    parse_number(cell).map_err(|e| fault(line, column, &e))
+}
+
+/// `2024-01-02`, also where a time follows it.
+fn date(cell: &str) -> Option<NaiveDate> {
+    NaiveDate::parse_from_str(cell.get(..10)?, "%Y-%m-%d").ok()
+}
+
+fn line_of(row: &csv::StringRecord) -> u64 {
+    row.position().map_or(0, csv::Position::line)
+}
+
+fn fault(line: u64, column: &str, reason: &dyn std::fmt::Display) -> CsvFault {
+    CsvFault { line, column: column.to_owned(), reason: reason.to_string() }
+}
+
+fn missing_column(name: &str, found: &[String]) -> CsvFault {
+    fault(1, name, &format!("the header has no such column; it has: {}", found.join(", ")))
+}
+
+fn unreadable(error: &csv::Error) -> CsvFault {
+    fault(error.position().map_or(1, csv::Position::line), "row", &error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_rows_count_beside_bad_ones() {
+        let text = "date,open,high,low,close,volume\n2024-01-03,1,2,1,1.5,10\n2024-01-02,,,,1.4,\nnonsense,1,1,1,1,1\n2024-01-04,1,2,1,NaN,1\n2024-01-05,1,2,1,-3,1\n2024-01-06,1,2\n";
+        let parsed = parse_bars_csv(text).unwrap();
+        assert_eq!(parsed.bars.iter().map(|b| b.session.to_string()).collect::<Vec<_>>(), ["2024-01-02", "2024-01-03"]);
+        let said: Vec<String> = parsed.refused.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "line 4, column `date`: `nonsense` is not YYYY-MM-DD",
+                "line 5, column `close`: `NaN` is not a number",
+                "line 6, column `close`: the close -3 is not a price",
+                "line 7, column `row`: 3 cells where the header has 6",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_without_its_columns_is_refused_whole() {
+        assert_eq!(parse_bars_csv("day,price\n1,2\n").unwrap_err().column, "date");
+        assert!(parse_bars_csv("").is_err());
+        assert!(parse_bars_csv("\u{feff}Date,Close\n2024-01-02,5\n").unwrap().refused.is_empty());
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let parsed =
+            parse_bars_csv("date,open,high,low,close,volume\n2024-01-02,1,2,1,1.5,10\n2024-01-03,,,,1.25,\n").unwrap();
+        assert_eq!(parse_bars_csv(&write_bars_csv(&parsed.bars)).unwrap(), parsed);
+    }
+
+    #[test]
+    fn factors_name_their_ticker() {
+        let text = "ticker,date,stored_prev_close,published_prev_close,factor,close,per_change\nNABIL,2019-02-26,794.0,708.91,0.8928,687.0,-3.09\nNABIL,2019-02-27,1,1,0,1,1\n";
+        let (rows, refused) = parse_factors_csv(Exchange::Nepse, text).unwrap();
+        assert_eq!((rows.len(), refused.len()), (1, 1));
+        assert_eq!(rows[0].factor.factor, 0.8928);
+    }
+}

@@ -1,0 +1,32 @@
+//! The words of RetainAI: exchange, ticker, bar, series, session, forecast.
+//!
+//! Everything here is pure: no async, no I/O, no clock. Text and numbers from outside become these types once,
+//! at the edge (`Ticker::parse`, `RawBar::check`); inside the product the types are trusted.
+
+mod bar;
+mod batch;
+mod exchange;
+mod folder;
+mod forecast;
+mod number;
+mod series;
+mod session;
+mod ticker;
+
+pub use bar::{Bar, BarFault, RawBar, round4};
+pub use batch::Batch;
+pub use exchange::{Exchange, UnknownExchange};
+pub use folder::{
+    CsvFault, FACTOR_FILE_SUFFIX, FactorRow, ParsedCsv, parse_bars_csv, parse_factors_csv, write_bars_csv,
+};
+pub use forecast::{Baseline, DISCLAIMER, Flag, Forecast, Interval, Origin};
+pub use number::{NumberFault, parse_number};
+pub use series::{Factor, Series, SeriesFault};
+pub use session::{TargetBasis, final_at, is_final, latest_final_session, next_session};
+pub use ticker::{Ticker, TickerFault};
+
+/// The look-back of every recipe: how many sessions one window shows the model.
+pub const LOOK_BACK: usize = 15;
+
+/// The fewest closes from which a forecast can be made: one window needs one return per step, and a return two closes.
+pub const MIN_CLOSES: usize = LOOK_BACK + 1;

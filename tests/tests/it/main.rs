@@ -1,0 +1,5 @@
+//! The whole program from outside, in one binary: a module for each promise.
+#![allow(clippy::disallowed_methods, reason = "the tests stand outside: they read the environment and the wall clock")]
+
+mod harness;
+mod house;

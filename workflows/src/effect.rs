@@ -1,0 +1,82 @@
+//! What a successful step asks to be written. A body never writes by itself: its effects join the transaction that completes it,
+//! so a worker that has lost its step changes nothing.
+
+use crate::db::{Doing, Rows, StoreResult, Tx, on_tx};
+use crate::ledger::Claim;
+use crate::stores::{archive, forecasts, models, staging};
+use chrono::{DateTime, NaiveDate, Utc};
+use market::{Batch, Forecast};
+
+/// One effect.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Keeps the scraped batch until it is archived.
+    Stage(Batch),
+    /// The run turned out to be for this session.
+    RunSession(NaiveDate),
+    /// What a reader of the run should know although it succeeded.
+    Remark(String),
+    /// A new model, which becomes the ticker's champion.
+    Model(models::NewModel),
+    /// A forecast to be kept for good.
+    Forecast {
+        /// The forecast.
+        forecast: Box<Forecast>,
+        /// Whether its target session had opened already.
+        hindcast: bool,
+    },
+    /// Moves the run's staged batch into the archive.
+    ArchiveStaged,
+    /// Deletes the run's staging.
+    DropStaging,
+}
+
+impl Effect {
+    /// Writes it, inside the completing transaction.
+    pub(crate) async fn apply(&self, tx: &mut Tx, claim: &Claim, now: DateTime<Utc>) -> StoreResult<()> {
+        match self {
+            Effect::Stage(batch) => staging::put(tx, claim.run, batch, now).await,
+            Effect::RunSession(session) => {
+                on_tx!(tx, |c| {
+                    sqlx::query("update run set session = $2 where id = $1")
+                        .bind(claim.run)
+                        .bind(session)
+                        .execute(c)
+                        .await
+                        .rows()
+                })
+                .doing("correct the session of a run")?;
+                Ok(())
+            }
+            Effect::Remark(text) => {
+                on_tx!(tx, |c| {
+                    sqlx::query("update run set reason = coalesce(reason, $2) where id = $1")
+                        .bind(claim.run)
+                        .bind(text)
+                        .execute(c)
+                        .await
+                        .rows()
+                })
+                .doing("write the remark of a run")?;
+                Ok(())
+            }
+            Effect::Model(model) => models::put(tx, model, Some(claim.run), now).await,
+            Effect::Forecast { forecast, hindcast } => {
+                forecasts::put(tx, forecast, *hindcast, Some(claim.run), now).await.map(|_| ())
+            }
+            Effect::ArchiveStaged => match staging::get_in(tx, claim.run).await? {
+                Some(batch) => archive::put(tx, &batch, now).await.map(|_| ()),
+                None => Ok(()),
+            },
+            Effect::DropStaging => {
+                on_tx!(tx, |c| sqlx::query("delete from staging where run_id = $1")
+                    .bind(claim.run)
+                    .execute(c)
+                    .await
+                    .rows())
+                .doing("delete the staging of a run")?;
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Every forecast ever made. Append-only; `ticker.forecast_id` points to the newest.
+
+use super::ticker_of;
+use crate::db::{Db, Doing, Rows, StoreResult, Ts, Tx, on_read, on_tx};
+use chrono::{DateTime, Utc};
+use market::{Exchange, Forecast, Ticker};
+use serde::{Deserialize, Serialize};
+use sqlx::types::Json;
+use uuid::Uuid;
+
+/// A forecast as it is stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredForecast {
+    /// Its id.
+    pub id: Uuid,
+    /// The forecast.
+    pub forecast: Forecast,
+    /// When it was stored, by the engine clock: a later one replaces an earlier one in every cache.
+    pub stored_at: DateTime<Utc>,
+    /// Whether its target session had opened when it was issued.
+    pub hindcast: bool,
+}
+
+/// Stores a forecast. The same one again (ticker, as-of, model and input equal) changes nothing; the answer is then the first.
+pub(crate) async fn put(
+    tx: &mut Tx,
+    forecast: &Forecast,
+    hindcast: bool,
+    run: Option<Uuid>,
+    now: DateTime<Utc>,
+) -> StoreResult<Uuid> {
+    let (exchange, symbol) = (forecast.ticker.exchange().as_str(), forecast.ticker.symbol());
+    // The id follows from what makes the forecast unique, so that writing it twice needs no look-up.
+    let name = format!("{}|{}|{}|{}", forecast.ticker, forecast.as_of, forecast.model_version, forecast.input_hash);
+    let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes());
+    on_tx!(tx, |c| {
+        sqlx::query(
+            "insert into forecast (id, exchange, ticker, as_of, target, model_version, input_hash, kind, issued_at, stored_at, body, run_id)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) on conflict do nothing",
+        )
+        .bind(id)
+        .bind(exchange)
+        .bind(symbol)
+        .bind(forecast.as_of)
+        .bind(forecast.target)
+        .bind(&forecast.model_version)
+        .bind(&forecast.input_hash)
+        .bind(if hindcast { "hindcast" } else { "forecast" })
+        .bind(Ts::from(forecast.issued_at))
+        .bind(Ts::from(now))
+        .bind(Json(forecast))
+        .bind(run)
+        .execute(c)
+        .await
+        .rows()
+    })
+    .doing("store a forecast")?;
+    // Compare-and-set: a forecast from older data never becomes the newest.
+    on_tx!(tx, |c| {
+        sqlx::query(
+            "update ticker set forecast_id = $3 where exchange = $1 and ticker = $2
+               and not exists (select 1 from forecast f where f.id = ticker.forecast_id and f.as_of > $4)",
+        )
+        .bind(exchange)
+        .bind(symbol)
+        .bind(id)
+        .bind(forecast.as_of)
+        .execute(c)
+        .await
+        .rows()
+    })
+    .doing("point to the newest forecast")?;
+    Ok(id)
+}
+
+/// Stores a forecast by itself (a cache miss that predicted at once), in a transaction of its own.
+pub async fn store(db: &Db, forecast: &Forecast, hindcast: bool, now: DateTime<Utc>) -> StoreResult<()> {
+    let mut tx = db.begin().await?;
+    put(&mut tx, forecast, hindcast, None, now).await?;
+    tx.commit().await
+}
+
+type Columns = (Uuid, Json<Forecast>, Ts, String);
+
+fn row((id, body, stored_at, kind): Columns) -> StoredForecast {
+    StoredForecast { id, forecast: body.0, stored_at: stored_at.0, hindcast: kind == "hindcast" }
+}
+
+/// The ticker's newest forecast.
+pub async fn latest(db: &Db, ticker: &Ticker) -> StoreResult<Option<StoredForecast>> {
+    let found: Option<Columns> = on_read!(db, |c| {
+        sqlx::query_as(
+            "select f.id, f.body, f.stored_at, f.kind from ticker t join forecast f on f.id = t.forecast_id
+             where t.exchange = $1 and t.ticker = $2",
+        )
+        .bind(ticker.exchange().as_str())
+        .bind(ticker.symbol())
+        .fetch_optional(c)
+        .await
+    })
+    .doing("read the newest forecast")?;
+    Ok(found.map(row))
+}
+
+/// The newest forecast of each ticker in order, after `after`, at most `limit`, perhaps of one exchange.
+pub async fn list_latest(
+    db: &Db,
+    exchange: Option<Exchange>,
+    after: Option<&Ticker>,
+    limit: i64,
+) -> StoreResult<Vec<StoredForecast>> {
+    let (after_exchange, after_symbol) = after.map_or(("", ""), |t| (t.exchange().as_str(), t.symbol()));
+    let rows: Vec<Columns> = on_read!(db, |c| {
+        sqlx::query_as(
+            "select f.id, f.body, f.stored_at, f.kind from ticker t join forecast f on f.id = t.forecast_id
+             where (t.exchange, t.ticker) > ($1, $2) and ($3 is null or t.exchange = $3)
+             order by t.exchange, t.ticker limit $4",
+        )
+        .bind(after_exchange)
+        .bind(after_symbol)
+        .bind(exchange.map(Exchange::as_str))
+        .bind(limit)
+        .fetch_all(c)
+        .await
+    })
+    .doing("list the newest forecasts")?;
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// How many forecasts are stored for the ticker.
+pub async fn count(db: &Db, exchange: &str, symbol: &str) -> StoreResult<i64> {
+    let ticker = ticker_of(exchange, symbol)?;
+    on_read!(db, |c| {
+        sqlx::query_scalar("select count(*) from forecast where exchange = $1 and ticker = $2")
+            .bind(ticker.exchange().as_str())
+            .bind(ticker.symbol())
+            .fetch_one(c)
+            .await
+    })
+    .doing("count forecasts")
+}
