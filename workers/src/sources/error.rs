@@ -1,0 +1,116 @@
+//! What can go wrong between us and a source, as words for people and as a decision for the engine.
+
+use std::{fmt, time::Duration};
+
+/// A fetch that failed: what was attempted, and why it did not succeed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{doing}: {kind}")]
+pub struct SourceError {
+    /// What was attempted, with ticker and address; never a secret.
+    pub doing: String,
+    /// Why it failed, and what to do about it.
+    pub kind: SourceErrorKind,
+}
+
+/// Why a page could not be had or not be read. Parsers return it bare; the fetcher adds what it was doing.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum SourceErrorKind {
+    /// The source has no such ticker.
+    #[error("the source knows no such ticker; check the symbol, or remove the ticker if it was delisted")]
+    NotFound,
+    /// Too many requests, by the source's count.
+    #[error("the source asks for a pause{}; the next try waits for it", in_seconds(*.retry_after))]
+    RateLimited {
+        /// How long the source, or our own patience, says.
+        retry_after: Option<Duration>,
+    },
+    /// The source refuses us, by status or with a challenge page.
+    #[error("the source refuses this client ({0}); check its terms, or put another source first")]
+    Blocked(String),
+    /// The session or its token is no longer good.
+    #[error("the source no longer accepts the session's token; a new session is opened on the next try")]
+    SessionExpired,
+    /// The page is not built as we know it. Retrying does not heal that.
+    #[error("the page has changed: expected {expected}, found {found}; the parser must be adapted")]
+    LayoutChanged {
+        /// What a readable page has.
+        expected: String,
+        /// What stands there instead.
+        found: String,
+    },
+    /// The answer speaks of another security than the one asked for.
+    #[error("the answer is about another security: asked for {asked}, got {got}; nothing of it was kept")]
+    Identity {
+        /// What we asked for.
+        asked: String,
+        /// What came.
+        got: String,
+    },
+    /// A well-formed answer without a single row where there must be some.
+    #[error("the page holds no rows; it may be between two states, so it is asked again later")]
+    Empty,
+    /// The source could not be reached, was too slow, broke off, or answered with a server error.
+    #[error("the source could not be reached: {0}; check the network if this goes on")]
+    Transport(String),
+    /// The answer cannot be read as what it should be.
+    #[error("the answer cannot be read: {0}; it may have been cut off, so it is asked again")]
+    Parse(String),
+}
+
+/// Whether the same question may be asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Yes, after this long; the plan's own backoff when there is no number.
+    Later(Option<Duration>),
+    /// No: the answer would be the same.
+    Never,
+}
+
+impl SourceError {
+    /// Whether and when to ask again.
+    pub fn retry(&self) -> Retry {
+        self.kind.retry()
+    }
+}
+
+impl SourceErrorKind {
+    /// The error of whoever was `doing` this.
+    pub fn while_doing(self, doing: impl fmt::Display) -> SourceError {
+        SourceError { doing: doing.to_string(), kind: self }
+    }
+
+    /// Whether and when to ask again.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::RateLimited { retry_after } => Retry::Later(*retry_after),
+            Self::SessionExpired | Self::Empty | Self::Transport(_) | Self::Parse(_) => Retry::Later(None),
+            Self::NotFound | Self::Blocked(_) | Self::LayoutChanged { .. } | Self::Identity { .. } => Retry::Never,
+        }
+    }
+
+    /// A changed page, in few words.
+    pub(crate) fn layout(expected: impl fmt::Display, found: impl fmt::Display) -> Self {
+        Self::LayoutChanged { expected: expected.to_string(), found: found.to_string() }
+    }
+}
+
+fn in_seconds(wait: Option<Duration>) -> String {
+    wait.map(|wait| format!(" of {} s", wait.as_secs())).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_was_done_why_it_failed_and_what_to_do() {
+        let wait = Some(Duration::from_secs(30));
+        let error = SourceErrorKind::RateLimited { retry_after: wait }.while_doing("reading the chart of NASDAQ:AAPL");
+        assert_eq!(
+            error.to_string(),
+            "reading the chart of NASDAQ:AAPL: the source asks for a pause of 30 s; the next try waits for it"
+        );
+        assert_eq!(error.retry(), Retry::Later(wait));
+        assert_eq!(SourceErrorKind::layout("a", "b").retry(), Retry::Never);
+    }
+}

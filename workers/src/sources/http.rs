@@ -1,0 +1,294 @@
+//! The polite client: says who it is, waits between requests, reads no more than it must, and turns every answer into
+//! text or a typed error.
+
+use super::error::SourceErrorKind as Kind;
+use chrono::DateTime;
+use reqwest::{
+    Client, Method, StatusCode, Url,
+    cookie::{CookieStore, Jar},
+    header::{self, HeaderMap},
+    redirect::Policy,
+};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex as SyncMutex, PoisonError},
+    time::Duration,
+};
+use tokio::{sync::Mutex, time::Instant};
+
+/// No page that we know is larger than a fifth of this; what is larger after decompression is no page for us.
+const BODY_LIMIT: usize = 5 * 1024 * 1024;
+
+/// How the client behaves.
+#[derive(Debug, Clone)]
+pub struct Manners {
+    /// Said in the User-Agent, so that a site's operator can reach ours.
+    pub contact: Option<String>,
+    /// Pause between two requests to one host. Zero lifts the limit of one request at a time, too.
+    pub pause: Duration,
+    /// How long a host is left alone after a 429 that names no time.
+    pub cool_down: Duration,
+    /// Limit of one request from beginning to end.
+    pub timeout: Duration,
+}
+
+impl Default for Manners {
+    fn default() -> Self {
+        Self {
+            contact: None,
+            pause: Duration::from_secs(1),
+            cool_down: Duration::from_secs(15 * 60),
+            timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// One question to a site.
+pub(crate) struct Question<'a> {
+    pub method: Method,
+    pub url: Url,
+    pub headers: HeaderMap,
+    pub form: Option<&'a [(&'a str, String)]>,
+    /// Cookies of the session that this question belongs to.
+    pub jar: Option<&'a Jar>,
+}
+
+impl Question<'_> {
+    /// A plain GET.
+    pub(crate) fn get(url: Url) -> Self {
+        Self { method: Method::GET, url, headers: HeaderMap::new(), form: None, jar: None }
+    }
+}
+
+/// An HTTP client with manners, shared by the sources of one process.
+#[derive(Debug)]
+pub struct PoliteClient {
+    http: Client,
+    manners: Manners,
+    /// Per host: when the last request ended. Held while one is under way.
+    gates: SyncMutex<HashMap<String, Arc<Mutex<Option<Instant>>>>>,
+    /// Per host: until when it wants to be left alone.
+    resting: SyncMutex<HashMap<String, Instant>>,
+}
+
+impl PoliteClient {
+    /// A client that behaves so.
+    pub fn new(manners: Manners) -> Result<Self, reqwest::Error> {
+        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring speaks TLS 1.2 and 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let contact = manners.contact.as_ref().map(|contact| format!(" (+{contact})")).unwrap_or_default();
+        let http = Client::builder()
+            .tls_backend_preconfigured(tls)
+            .user_agent(format!("RetainAI/{}{contact}", env!("CARGO_PKG_VERSION")))
+            .gzip(true)
+            .redirect(Policy::limited(3))
+            .connect_timeout(Duration::from_secs(5).min(manners.timeout))
+            .timeout(manners.timeout)
+            .build()?;
+        Ok(Self { http, manners, gates: SyncMutex::default(), resting: SyncMutex::default() })
+    }
+
+    /// The answer's text, when its status and its first words are those of a page and not of a refusal.
+    pub(crate) async fn ask(&self, question: Question<'_>) -> Result<String, Kind> {
+        let host = question.url.authority().to_owned();
+        self.check_rest(&host)?;
+        if self.manners.pause.is_zero() {
+            return self.send(question, &host).await;
+        }
+        let gate = Arc::clone(lock(&self.gates).entry(host.clone()).or_default());
+        let mut last = gate.lock().await;
+        if let Some(ended) = *last {
+            tokio::time::sleep_until(ended + self.manners.pause).await;
+        }
+        // While we waited for our turn, the one before us may have been sent away.
+        self.check_rest(&host)?;
+        let answer = self.send(question, &host).await;
+        *last = Some(Instant::now());
+        answer
+    }
+
+    async fn send(&self, question: Question<'_>, host: &str) -> Result<String, Kind> {
+        let mut request = self.http.request(question.method, question.url.clone()).headers(question.headers);
+        if let Some(cookies) = question.jar.and_then(|jar| jar.cookies(&question.url)) {
+            request = request.header(header::COOKIE, cookies);
+        }
+        if let Some(form) = question.form {
+            request = request.form(form);
+        }
+        let answer = request.send().await.map_err(|e| unreachable_site(&e))?;
+        if let Some(jar) = question.jar {
+            jar.set_cookies(&mut answer.headers().get_all(header::SET_COOKIE).iter(), answer.url());
+        }
+        let judged = judge_status(answer.status(), answer.headers());
+        let judged = match judged {
+            Ok(()) => read_body(answer).await.and_then(|text| judge_body(&text).map(|()| text)),
+            Err(kind) => Err(kind),
+        };
+        judged.map_err(|kind| self.remember(host, kind))
+    }
+
+    /// After a refusal for too many requests, the host is left alone for a while, by all tickers.
+    fn remember(&self, host: &str, kind: Kind) -> Kind {
+        let Kind::RateLimited { retry_after } = kind else { return kind };
+        let rest = retry_after.unwrap_or(self.manners.cool_down).min(Duration::from_secs(3600));
+        lock(&self.resting).insert(host.to_owned(), Instant::now() + rest);
+        Kind::RateLimited { retry_after: Some(rest) }
+    }
+
+    fn check_rest(&self, host: &str) -> Result<(), Kind> {
+        let now = Instant::now();
+        let mut resting = lock(&self.resting);
+        resting.retain(|_, until| *until > now);
+        match resting.get(host) {
+            Some(until) => Err(Kind::RateLimited { retry_after: Some(*until - now) }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The address of a page below a base URL, whether or not that ends with a slash.
+pub(crate) fn address(base: &str, path: &str) -> Result<Url, Kind> {
+    let text = format!("{}{path}", base.trim_end_matches('/'));
+    let fault = |why: &dyn std::fmt::Display| Kind::Transport(format!("`{text}` is no web address ({why})"));
+    let url = Url::parse(&text).map_err(|e| fault(&e))?;
+    if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err(fault(&"neither http nor https")) }
+}
+
+/// SHA-256 of the pages in the order in which they were read, hex.
+pub(crate) fn hash<'a>(pages: impl IntoIterator<Item = &'a str>) -> String {
+    let mut hasher = Sha256::new();
+    pages.into_iter().for_each(|page| hasher.update(page.as_bytes()));
+    hex::encode(hasher.finalize())
+}
+
+/// What a status says; `Ok` for an answer whose body is worth reading.
+fn judge_status(status: StatusCode, headers: &HeaderMap) -> Result<(), Kind> {
+    let code = status.as_u16();
+    Err(match code {
+        200..=299 => return Ok(()),
+        404 | 410 => Kind::NotFound,
+        429 => Kind::RateLimited { retry_after: retry_after(headers) },
+        401 | 419 => Kind::SessionExpired,
+        403 | 451 => Kind::Blocked(format!("status {status}")),
+        // A source that is down may say for how long; the plan's backoff knows as well.
+        408 | 425 | 500..=599 => Kind::Transport(format!("status {status}")),
+        _ => Kind::layout("status 200", format!("status {status}")),
+    })
+}
+
+/// `Retry-After` as seconds or as a date; a date is counted from the answer's own `Date`, not from our clock.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
+    let after = text(header::RETRY_AFTER)?.trim();
+    if let Ok(seconds) = after.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = DateTime::parse_from_rfc2822(after).ok()?;
+    let from = DateTime::parse_from_rfc2822(text(header::DATE)?).ok()?;
+    Some((until - from).to_std().unwrap_or_default())
+}
+
+async fn read_body(mut answer: reqwest::Response) -> Result<String, Kind> {
+    let mut body = Vec::new();
+    // Chunks come decompressed, so a small bomb cannot become a large body.
+    while let Some(chunk) = answer.chunk().await.map_err(|e| unreachable_site(&e))? {
+        if body.len() + chunk.len() > BODY_LIMIT {
+            return Err(Kind::layout("a page of at most 5 MiB", "a larger one"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    String::from_utf8(body).map_err(|e| Kind::Parse(format!("not UTF-8 ({e})")))
+}
+
+/// Refusals that come with status 200.
+fn judge_body(text: &str) -> Result<(), Kind> {
+    let head: String = text.chars().take(4_000).collect();
+    let says = |marker: &str| head.contains(marker);
+    // On a page of many rows these words may stand anywhere; a refusal is short.
+    let short = text.len() < 4_000;
+    if short && (says("Too Many Requests") || says("Exceeded the daily hits limit")) {
+        return Err(Kind::RateLimited { retry_after: None });
+    }
+    if says("<title>Just a moment") || says("cf-challenge") || says("cf_chl_opt") {
+        return Err(Kind::Blocked("a challenge page for browsers".to_owned()));
+    }
+    if says("CSRF token mismatch") {
+        return Err(Kind::SessionExpired);
+    }
+    if short && says("Will be right back") {
+        return Err(Kind::Transport("the site says that it will be right back".to_owned()));
+    }
+    Ok(())
+}
+
+fn unreachable_site(error: &reqwest::Error) -> Kind {
+    if error.is_redirect() {
+        return Kind::Blocked("it redirects without end".to_owned());
+    }
+    // The outermost text only repeats the address; the innermost says what happened.
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    let what = if error.is_timeout() { "it took too long" } else { "the connection failed" };
+    Kind::Transport(format!("{what} ({cause})"))
+}
+
+fn lock<T>(mutex: &SyncMutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(header::HeaderName, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_status_becomes_a_typed_error() {
+        let judge = |code: u16| judge_status(StatusCode::from_u16(code).unwrap(), &HeaderMap::new());
+        assert_eq!(judge(200), Ok(()));
+        assert_eq!(judge(404), Err(Kind::NotFound));
+        assert_eq!(judge(429), Err(Kind::RateLimited { retry_after: None }));
+        assert_eq!(judge(419), Err(Kind::SessionExpired));
+        assert!(matches!(judge(403), Err(Kind::Blocked(_))));
+        assert!(matches!(judge(503), Err(Kind::Transport(_))));
+        assert!(matches!(judge(405), Err(Kind::LayoutChanged { .. })));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let seconds = headers(&[(header::RETRY_AFTER, "120")]);
+        assert_eq!(retry_after(&seconds), Some(Duration::from_secs(120)));
+        let date = headers(&[
+            (header::DATE, "Wed, 21 Oct 2026 07:28:00 GMT"),
+            (header::RETRY_AFTER, "Wed, 21 Oct 2026 07:29:30 GMT"),
+        ]);
+        assert_eq!(retry_after(&date), Some(Duration::from_secs(90)));
+        assert_eq!(retry_after(&headers(&[(header::RETRY_AFTER, "soon")])), None);
+    }
+
+    #[test]
+    fn refusals_with_status_200_are_known_by_their_words() {
+        assert!(matches!(judge_body("Too Many Requests\r\n"), Err(Kind::RateLimited { .. })));
+        assert!(matches!(judge_body("Exceeded the daily hits limit"), Err(Kind::RateLimited { .. })));
+        assert!(matches!(judge_body("<html><title>Just a moment...</title>"), Err(Kind::Blocked(_))));
+        assert_eq!(judge_body(r#"{"message":"CSRF token mismatch."}"#), Err(Kind::SessionExpired));
+        assert_eq!(judge_body(&format!("{{\"news\":\"Too Many Requests\"}}{}", " ".repeat(5_000))), Ok(()));
+    }
+
+    #[test]
+    fn addresses_are_web_addresses() {
+        assert_eq!(address("http://127.0.0.1:1/", "/x").unwrap().as_str(), "http://127.0.0.1:1/x");
+        assert!(address("file:///etc", "/passwd").is_err());
+        assert!(address("", "/x").is_err());
+    }
+}

@@ -1,0 +1,154 @@
+//! The price sources: where closes come from. In comes an ask, out goes a batch of sound, final bars, or a typed error.
+//! Fetching is thin, parsing is pure (`*_page.rs`), and every source passes one conformance suite.
+
+mod csv;
+mod error;
+mod http;
+mod overlap;
+mod sharesansar;
+pub mod sharesansar_page;
+mod yahoo;
+pub mod yahoo_page;
+
+pub use error::{Retry, SourceError, SourceErrorKind};
+pub use http::Manners;
+
+use async_trait::async_trait;
+use chrono::{DateTime, NaiveDate, Utc};
+use http::PoliteClient;
+use market::{Bar, Batch, Exchange, Ticker};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is asked of a source.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// Whose bars.
+    pub ticker: Ticker,
+    /// The newest archived bars (at most ten), ascending; empty for a new ticker. A source checks that it speaks of the same security.
+    pub known: Vec<Bar>,
+    /// The market's time: a bar that is not final by then is left out.
+    pub now: DateTime<Utc>,
+    /// How far back a new ticker asks.
+    pub history_from: NaiveDate,
+}
+
+/// A place that knows prices.
+#[async_trait]
+pub trait PriceSource: Send + Sync {
+    /// Its id in settings, archive and logs.
+    fn id(&self) -> &'static str;
+
+    /// Whose prices it knows.
+    fn exchanges(&self) -> &'static [Exchange];
+
+    /// The bars that the asker does not have yet.
+    async fn fetch(&self, ask: &Ask) -> Result<Batch, SourceError>;
+}
+
+/// How the sources are reached, and in which order they are asked.
+#[derive(Debug, Clone)]
+pub struct SourceSettings {
+    /// Base address of the Yahoo chart source.
+    pub yahoo_url: String,
+    /// Base address of ShareSansar.
+    pub sharesansar_url: String,
+    /// Folder of the csv source.
+    pub csv_dir: Option<PathBuf>,
+    /// Said in the User-Agent.
+    pub user_agent_contact: Option<String>,
+    /// Least pause between two requests to one host.
+    pub pause: Duration,
+    /// Limit of one request.
+    pub timeout: Duration,
+    /// How long a page that feeds all tickers is kept, by real time.
+    pub page_age: Duration,
+    /// Sources for NASDAQ, in order.
+    pub nasdaq: Vec<String>,
+    /// Sources for NEPSE, in order.
+    pub nepse: Vec<String>,
+}
+
+impl Default for SourceSettings {
+    fn default() -> Self {
+        Self {
+            yahoo_url: "https://query1.finance.yahoo.com".to_owned(),
+            sharesansar_url: "https://www.sharesansar.com".to_owned(),
+            csv_dir: None,
+            user_agent_contact: None,
+            pause: Duration::from_secs(1),
+            timeout: Duration::from_secs(20),
+            page_age: Duration::from_secs(30),
+            nasdaq: vec!["yahoo".to_owned()],
+            nepse: vec!["sharesansar".to_owned()],
+        }
+    }
+}
+
+/// Why the sources cannot be used as set.
+#[derive(Debug, thiserror::Error)]
+pub enum SourcesFault {
+    /// The HTTP client.
+    #[error("the HTTP client of the sources could not be built: {0}")]
+    Client(#[from] reqwest::Error),
+    /// The csv source is named without a folder.
+    #[error("the csv source needs its folder: set csv_dir")]
+    NoFolder,
+    /// A name that is no source of that exchange.
+    #[error("`{name}` is no source for {exchange}")]
+    Unknown {
+        /// As set.
+        name: String,
+        /// For whom.
+        exchange: Exchange,
+    },
+}
+
+/// The sources of one process, in order per exchange.
+pub struct Sources {
+    nasdaq: Vec<Arc<dyn PriceSource>>,
+    nepse: Vec<Arc<dyn PriceSource>>,
+}
+
+impl Sources {
+    /// The sources of an exchange, in the order in which they are asked.
+    pub fn for_exchange(&self, exchange: Exchange) -> &[Arc<dyn PriceSource>] {
+        match exchange {
+            Exchange::Nasdaq => &self.nasdaq,
+            Exchange::Nepse => &self.nepse,
+        }
+    }
+}
+
+/// Builds what the settings name. All of them share one client, and so its pauses.
+pub fn build(settings: &SourceSettings) -> Result<Sources, SourcesFault> {
+    let manners = Manners {
+        contact: settings.user_agent_contact.clone(),
+        pause: settings.pause,
+        timeout: settings.timeout,
+        ..Manners::default()
+    };
+    let client = Arc::new(PoliteClient::new(manners)?);
+    let named = |name: &String, exchange| -> Result<Arc<dyn PriceSource>, SourcesFault> {
+        let source: Arc<dyn PriceSource> = match name.as_str() {
+            "yahoo" => Arc::new(yahoo::Yahoo::new(client.clone(), settings.yahoo_url.clone())),
+            "sharesansar" => Arc::new(sharesansar::ShareSansar::new(
+                client.clone(),
+                settings.sharesansar_url.clone(),
+                settings.page_age,
+            )),
+            "csv" => Arc::new(csv::CsvFolder::new(settings.csv_dir.clone().ok_or(SourcesFault::NoFolder)?)),
+            _ => return Err(SourcesFault::Unknown { name: name.clone(), exchange }),
+        };
+        if source.exchanges().contains(&exchange) {
+            Ok(source)
+        } else {
+            Err(SourcesFault::Unknown { name: name.clone(), exchange })
+        }
+    };
+    Ok(Sources {
+        nasdaq: settings.nasdaq.iter().map(|name| named(name, Exchange::Nasdaq)).collect::<Result<_, _>>()?,
+        nepse: settings.nepse.iter().map(|name| named(name, Exchange::Nepse)).collect::<Result<_, _>>()?,
+    })
+}

@@ -1,0 +1,235 @@
+//! The ShareSansar source for NEPSE: one page a session feeds all tickers; a company's own history is read only for new tickers, for gaps
+//! and for corporate actions.
+
+use super::error::SourceErrorKind as Kind;
+use super::http::{self, PoliteClient, Question};
+use super::overlap::{self, Overlap};
+use super::sharesansar_page::{self as page, CompanyPage, TodayPage};
+use super::{Ask, PriceSource, SourceError};
+use async_trait::async_trait;
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use market::{Bar, Batch, Exchange, Factor, RawBar, is_final, round4};
+use reqwest::cookie::Jar;
+use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{Method, Url};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// The site answers a length of 100 or more as if there were nothing.
+const PAGE_LENGTH: usize = 50;
+/// A published previous close that differs from the archived one by more than this is a corporate action, or a gap.
+const SAME_CLOSE: f64 = 0.005;
+/// A factor is believed only between sessions that are not further apart: in a longer gap, rows are missing.
+const LONGEST_GAP: TimeDelta = TimeDelta::days(30);
+
+pub(super) struct ShareSansar {
+    client: Arc<PoliteClient>,
+    base: String,
+    page_age: Duration,
+    /// Today's page, held while it is fetched, so that all tickers of a night share one request.
+    today: Mutex<Option<Kept>>,
+}
+
+struct Kept {
+    read_at: Instant,
+    /// The market's hour for which it was read: the virtual clock of a demo outruns the real one.
+    hour: i64,
+    page: Arc<TodayPage>,
+    hash: String,
+}
+
+impl ShareSansar {
+    pub(super) fn new(client: Arc<PoliteClient>, base: String, page_age: Duration) -> Self {
+        Self { client, base, page_age, today: Mutex::new(None) }
+    }
+
+    async fn today(&self, now: DateTime<Utc>) -> Result<(Arc<TodayPage>, String), Kind> {
+        let hour = now.timestamp() / 3600;
+        let mut kept = self.today.lock().await;
+        if let Some(kept) = kept.as_ref().filter(|k| k.hour == hour && k.read_at.elapsed() < self.page_age) {
+            return Ok((kept.page.clone(), kept.hash.clone()));
+        }
+        let text = self.client.ask(Question::get(http::address(&self.base, "/today-share-price")?)).await?;
+        let read = Arc::new(page::parse_today(&text)?);
+        let hash = http::hash([text.as_str()]);
+        *kept = Some(Kept { read_at: Instant::now(), hour, page: read.clone(), hash: hash.clone() });
+        Ok((read, hash))
+    }
+
+    async fn read(&self, ask: &Ask) -> Result<Batch, Kind> {
+        let Some(last) = ask.known.last() else { return self.history(ask, None).await };
+        let (today, hash) = self.today(ask.now).await?;
+        let symbol = ask.ticker.symbol();
+        let row = today.rows.get(symbol);
+        if row.is_some_and(|row| continues(row, today.session, last)) || row.is_none() || today.session <= last.session
+        {
+            return Ok(self.batch(
+                ask,
+                today.session,
+                row.into_iter().copied().collect(),
+                refusal(&today, symbol),
+                hash,
+            ));
+        }
+        // The published previous close is not ours: a corporate action, or sessions that we missed. The history tells which.
+        self.history(ask, row.copied()).await
+    }
+
+    /// A company's history back to what is known (or as far as was asked for), with today's row laid over it.
+    async fn history(&self, ask: &Ask, today: Option<RawBar>) -> Result<Batch, Kind> {
+        let stop_at = ask.known.first().map_or(ask.history_from, |bar| bar.session);
+        let mut tried = 0;
+        let (mut rows, hash) = loop {
+            match self.history_rows(ask, stop_at).await {
+                // A token that is no longer good is got anew, once.
+                Err(Kind::SessionExpired) if tried == 0 => tried += 1,
+                other => break other?,
+            }
+        };
+        rows.extend(today);
+        let page_session = rows.iter().filter_map(|row| row.session).max();
+        Ok(self.batch(ask, page_session.unwrap_or(stop_at), rows, Vec::new(), hash))
+    }
+
+    async fn history_rows(&self, ask: &Ask, stop_at: NaiveDate) -> Result<(Vec<RawBar>, String), Kind> {
+        let jar = Jar::default();
+        let url = http::address(&self.base, &format!("/company/{}", ask.ticker.symbol().to_ascii_lowercase()))?;
+        let html = self.client.ask(Question { jar: Some(&jar), ..Question::get(url) }).await?;
+        let company = page::parse_company(&html)?;
+        if company.symbol != ask.ticker.symbol() {
+            return Err(Kind::Identity { asked: ask.ticker.to_string(), got: company.symbol });
+        }
+        let url = http::address(&self.base, "/company-price-history")?;
+        let (mut rows, mut pages): (Vec<RawBar>, Vec<String>) = (Vec::new(), Vec::new());
+        loop {
+            let text = self.history_page(&jar, &url, &company, rows.len(), pages.len() + 1).await?;
+            let read = page::parse_history(&text)?;
+            // A page that repeats would never end.
+            if read.rows.is_empty() || pages.last() == Some(&text) {
+                break;
+            }
+            pages.push(text);
+            rows.extend(read.rows);
+            let oldest = rows.last().and_then(|row| row.session);
+            if rows.len() as u64 >= read.total || oldest.is_some_and(|oldest| oldest <= stop_at) {
+                break;
+            }
+        }
+        if rows.is_empty() {
+            return Err(Kind::Empty);
+        }
+        rows.retain(|row| row.session.is_some_and(|session| session >= stop_at));
+        Ok((rows, http::hash(pages.iter().map(String::as_str))))
+    }
+
+    async fn history_page(
+        &self,
+        jar: &Jar,
+        url: &Url,
+        company: &CompanyPage,
+        start: usize,
+        draw: usize,
+    ) -> Result<String, Kind> {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-requested-with", HeaderValue::from_static("XMLHttpRequest"));
+        headers.insert(
+            "x-csrf-token",
+            HeaderValue::from_str(&company.token).map_err(|_| Kind::layout("a token of plain characters", "others"))?,
+        );
+        let form = [
+            ("draw", draw.to_string()),
+            ("start", start.to_string()),
+            ("length", PAGE_LENGTH.to_string()),
+            ("company", company.id.clone()),
+            ("_token", company.token.clone()),
+        ];
+        self.client
+            .ask(Question { method: Method::POST, url: url.clone(), headers, form: Some(&form), jar: Some(jar) })
+            .await
+    }
+
+    fn batch(
+        &self,
+        ask: &Ask,
+        page_session: NaiveDate,
+        rows: Vec<RawBar>,
+        mut refused: Vec<String>,
+        hash: String,
+    ) -> Batch {
+        let mut by_session: BTreeMap<NaiveDate, Bar> = BTreeMap::new();
+        for row in rows {
+            match row.check() {
+                Ok(bar) => {
+                    if is_final(ask.ticker.exchange(), bar.session, ask.now) {
+                        by_session.insert(bar.session, bar);
+                    }
+                }
+                Err(why) => refused.push(format!("{}: {why}", row.session.map(|s| s.to_string()).unwrap_or_default())),
+            }
+        }
+        let bars: Vec<Bar> = by_session.into_values().collect();
+        let factors = factors(&bars, &ask.known);
+        Batch {
+            ticker: ask.ticker.clone(),
+            source: "sharesansar".to_owned(),
+            bars: overlap::news(bars, &ask.known),
+            factors,
+            page_session: Some(page_session),
+            refused,
+            fetched_at: ask.now,
+            body_sha256: hash,
+        }
+    }
+}
+
+/// Whether the row follows directly on the newest archived bar: it names that close as its previous one.
+fn continues(row: &RawBar, session: NaiveDate, last: &Bar) -> bool {
+    session > last.session && row.prev_close.is_some_and(|prev| (prev / last.close - 1.0).abs() <= SAME_CLOSE)
+}
+
+fn refusal(today: &TodayPage, symbol: &str) -> Vec<String> {
+    today.refused.get(symbol).map(|why| format!("{}: {why}", today.session)).into_iter().collect()
+}
+
+/// Corporate actions: where a bar's published previous close is not the close before it.
+fn factors(bars: &[Bar], known: &[Bar]) -> Vec<Factor> {
+    let mut all: BTreeMap<NaiveDate, Bar> = known.iter().map(|bar| (bar.session, *bar)).collect();
+    all.extend(bars.iter().map(|bar| (bar.session, *bar)));
+    let all: Vec<Bar> = all.into_values().collect();
+    all.windows(2)
+        .filter_map(|pair| {
+            let factor = pair[1].prev_close? / pair[0].close;
+            let near = pair[1].session - pair[0].session <= LONGEST_GAP;
+            let fresh = bars.iter().any(|bar| bar.session == pair[1].session);
+            ((factor - 1.0).abs() > SAME_CLOSE && near && fresh)
+                .then(|| Factor { session: pair[1].session, factor: round4(factor) })
+        })
+        .filter(|f| f.factor > 0.0)
+        .collect()
+}
+
+#[async_trait]
+impl PriceSource for ShareSansar {
+    fn id(&self) -> &'static str {
+        "sharesansar"
+    }
+
+    fn exchanges(&self) -> &'static [Exchange] {
+        &[Exchange::Nepse]
+    }
+
+    async fn fetch(&self, ask: &Ask) -> Result<Batch, SourceError> {
+        let doing = || format!("reading the prices of {}", ask.ticker);
+        let batch = self.read(ask).await.map_err(|kind| kind.while_doing(doing()))?;
+        // NEPSE's prices are never restated: what differs in several sessions is another security.
+        match overlap::compare(&batch.bars, &ask.known) {
+            Overlap::Mismatch(how) => {
+                Err(Kind::Identity { asked: ask.ticker.to_string(), got: how }.while_doing(doing()))
+            }
+            _ => Ok(batch),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Cache: predicts from series and staged bars with the champion, stores the forecast for good, and fills the cache.
+
+use super::{Workshop, series_with_staged, store_failed};
+use async_trait::async_trait;
+use forecast::{Issued, Model};
+use market::MIN_CLOSES;
+use std::sync::Arc;
+use workflows::stores::models;
+use workflows::{Attempt, Effect, Report, StepBody};
+
+pub(super) struct CacheForecast(pub Arc<Workshop>);
+
+#[async_trait]
+impl StepBody for CacheForecast {
+    async fn run(&self, attempt: &Attempt) -> Report {
+        let (engine, claim) = (&self.0.engine, &attempt.claim);
+        let series = match series_with_staged(engine, claim).await {
+            Ok(Some(series)) if series.bars().len() >= MIN_CLOSES => series,
+            Ok(found) => {
+                let have = found.map_or(0, |series| series.bars().len());
+                return Report::skip(
+                    format!("{have} closes are known and {MIN_CLOSES} are needed for a forecast"),
+                    vec![],
+                );
+            }
+            Err(error) => return store_failed(&error),
+        };
+        let bytes = match models::champion(&engine.db, &claim.ticker).await {
+            Ok(Some(hash)) => match engine.model_bytes(&hash).await {
+                Ok(bytes) => bytes,
+                Err(error) => return store_failed(&error),
+            },
+            Ok(None) => None,
+            Err(error) => return store_failed(&error),
+        };
+        let now = engine.market_clock.now();
+        let predicted = self.0.compute.run(&attempt.cancel, move || {
+            let model = bytes.as_deref().map(Model::from_bytes).transpose()?;
+            forecast::issue(model.as_ref(), &series, now)
+        });
+        match predicted.await {
+            Ok(Ok(Issued { forecast, hindcast })) => {
+                let note = format!(
+                    "{} for {}: {} (last close {})",
+                    claim.ticker, forecast.target, forecast.point, forecast.last_close
+                );
+                Report::done(note, vec![Effect::Forecast { forecast: Box::new(forecast), hindcast }])
+            }
+            Ok(Err(error)) => Report::give_up(error.to_string()),
+            Err(crate::compute::NotComputed::Cancelled) => Report::interrupted(),
+            Err(error) => Report::retry(error.to_string(), None),
+        }
+    }
+
+    async fn committed(&self, attempt: &Attempt) {
+        self.0.engine.refresh_forecast(&attempt.claim.ticker).await;
+    }
+}

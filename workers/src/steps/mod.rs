@@ -1,0 +1,74 @@
+//! The five steps of the daily chain, one file per step. Each body reads, computes and answers; what it wants written are effects, which
+//! join the transaction that completes it.
+
+mod archive;
+mod cache;
+mod cleanup;
+mod finetune;
+mod scrape;
+
+use crate::compute::ComputePool;
+use crate::sources::Sources;
+use market::Series;
+use std::sync::Arc;
+use std::time::Duration;
+use workflows::db::StoreResult;
+use workflows::ledger::Claim;
+use workflows::plan::Step;
+use workflows::stores::{archive as archive_store, staging};
+use workflows::{Bodies, Engine, Report, StepBody};
+
+/// What the step bodies of one process share.
+pub struct Workshop {
+    /// Stores, cache and clocks.
+    pub engine: Arc<Engine>,
+    /// Where prices come from.
+    pub sources: Sources,
+    /// Where arithmetic is done.
+    pub compute: ComputePool,
+    /// Whether no request may leave this program, whatever a run says.
+    pub offline: bool,
+    /// How many days of history a new ticker asks for.
+    pub history_days: u64,
+    /// A ticker's model is continued every so many sessions.
+    pub finetune_every: usize,
+}
+
+/// The bodies of `steps`, to be handed to the engine.
+pub fn bodies(workshop: &Arc<Workshop>, steps: &[Step]) -> Bodies {
+    steps
+        .iter()
+        .map(|step| {
+            let body: Arc<dyn StepBody> = match step {
+                Step::Scrape => Arc::new(scrape::Scrape(workshop.clone())),
+                Step::Finetune => Arc::new(finetune::Finetune(workshop.clone())),
+                Step::Cache => Arc::new(cache::CacheForecast(workshop.clone())),
+                Step::Archive => Arc::new(archive::Archive(workshop.clone())),
+                Step::Cleanup => Arc::new(cleanup::Cleanup(workshop.clone())),
+            };
+            (*step, body)
+        })
+        .collect()
+}
+
+/// The ticker's archived series with the run's staged bars laid over it; `None` when there is neither.
+async fn series_with_staged(engine: &Engine, claim: &Claim) -> StoreResult<Option<Series>> {
+    let archived = archive_store::series(&engine.db, &claim.ticker).await?;
+    let staged = staging::get(&engine.db, claim.run).await?;
+    Ok(match (archived, staged) {
+        (archived, None) => archived,
+        (archived, Some(batch)) => {
+            let base = archived.or_else(|| Series::new(claim.ticker.clone(), Vec::new(), Vec::new()).ok());
+            base.map(|series| series.with(&batch.bars, &batch.factors))
+        }
+    })
+}
+
+/// Our own stores failed: it may pass.
+fn store_failed(error: &workflows::db::StoreError) -> Report {
+    if error.is_transient() {
+        Report::retry(error.to_string(), None)
+    } else {
+        Report::retry(format!("{error} (this may not heal by itself)"), Some(Duration::from_secs(5)))
+    }
+}

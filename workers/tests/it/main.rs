@@ -1,0 +1,4 @@
+//! The sources against market-sim, and against saved captures of the real pages where they are at hand.
+
+mod captures;
+mod sources;
