@@ -1,0 +1,162 @@
+//! How a forecast is found, or made: from the cache; else the newest in the archive; else from the ticker's champion and its archived
+//! prices, at once. At most one such look-up per ticker runs at a time; everyone else waits for its answer.
+
+use crate::problem::Problem;
+use crate::words::unknown_ticker;
+use chrono::{DateTime, Utc};
+use forecast::{ForecastError, Model};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use market::{Forecast, MIN_CLOSES, Series, Ticker};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use workflows::stores::{archive, forecasts, tickers};
+use workflows::{Engine, stores::forecasts::StoredForecast};
+
+/// A forecast, ready to be shown.
+#[derive(Debug, Clone)]
+pub(crate) struct Served {
+    pub(crate) forecast: Forecast,
+    pub(crate) hindcast: bool,
+    /// Whether the cache had it.
+    pub(crate) cached: bool,
+}
+
+impl Served {
+    fn stored(stored: StoredForecast, cached: bool) -> Self {
+        Self { forecast: stored.forecast, hindcast: stored.hindcast, cached }
+    }
+}
+
+type Answer = Result<Served, Problem>;
+type Flight = Shared<BoxFuture<'static, Answer>>;
+
+/// Look-ups under way, by ticker.
+#[derive(Clone, Default)]
+pub(crate) struct Flights(Arc<Mutex<HashMap<Ticker, Flight>>>);
+
+impl Flights {
+    /// Joins the look-up of this ticker, or begins it. It runs to its end even when everyone who waits goes away.
+    async fn join(&self, engine: &Arc<Engine>, ticker: &Ticker) -> Answer {
+        let flight = {
+            let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match flights.get(ticker) {
+                Some(flight) => flight.clone(),
+                None => {
+                    let flight = self.begin(engine.clone(), ticker.clone());
+                    flights.insert(ticker.clone(), flight.clone());
+                    flight
+                }
+            }
+        };
+        flight.await
+    }
+
+    fn begin(&self, engine: Arc<Engine>, ticker: Ticker) -> Flight {
+        let flights = self.0.clone();
+        let task = tokio::spawn(async move {
+            let answer = look_up(&engine, &ticker).await;
+            flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticker);
+            answer
+        });
+        async move { task.await.unwrap_or_else(|error| Err(Problem::internal(&error))) }.boxed().shared()
+    }
+}
+
+/// The ticker's forecast.
+pub(crate) async fn serve(engine: &Arc<Engine>, flights: &Flights, ticker: &Ticker) -> Answer {
+    match engine.cache.forecast(ticker).await {
+        Ok(Some(stored)) => return Ok(counted("cache", Served::stored(stored, true))),
+        Ok(None) => {}
+        Err(error) => tracing::debug!(%ticker, %error, "the cache did not answer; reading the archive"),
+    }
+    flights.join(engine, ticker).await
+}
+
+/// Whether its target session has opened at `now`: then a reader must know that it is no longer a look ahead.
+pub(crate) fn is_stale(forecast: &Forecast, now: DateTime<Utc>) -> bool {
+    now >= forecast::opens_at(forecast.ticker.exchange(), forecast.target)
+}
+
+/// The archive's answer. A stored forecast from the newest archived session is the answer; otherwise one is made.
+async fn look_up(engine: &Arc<Engine>, ticker: &Ticker) -> Answer {
+    let stored = forecasts::latest(&engine.db, ticker).await?;
+    let Some(row) = tickers::get(&engine.db, ticker).await? else { return Err(unknown_ticker(ticker)) };
+    if let Some(stored) = &stored
+        && row.last_session.is_none_or(|last| stored.forecast.as_of >= last)
+    {
+        keep(engine, stored).await;
+        return Ok(counted("archive", Served::stored(stored.clone(), false)));
+    }
+    let series = archive::series(&engine.db, ticker).await?;
+    let Some(series) = series.filter(|series| series.bars().len() >= MIN_CLOSES) else {
+        return Err(not_enough_history(ticker, row.bars));
+    };
+    let series = Arc::new(series);
+    if let Some(weights) = champion(engine, row.champion.as_deref()).await? {
+        match issue(engine, Some(weights), &series).await {
+            Ok(issued) => return publish(engine, issued).await,
+            // For example between two steps of a run, when the model has learnt a session that is archived a moment later.
+            Err(error) => tracing::warn!(%ticker, %error, "the champion could not predict; serving what there is without it"),
+        }
+        if let Some(stored) = stored {
+            return Ok(counted("archive", Served::stored(stored, false)));
+        }
+    }
+    // Not stored: a run must still find that its session has no forecast, and train.
+    let (forecast, hindcast) = issue(engine, None, &series).await.map_err(|error| Problem::internal(&error))?;
+    Ok(counted("baseline", Served { forecast, hindcast, cached: false }))
+}
+
+async fn champion(engine: &Engine, hash: Option<&str>) -> Result<Option<Vec<u8>>, Problem> {
+    match hash {
+        Some(hash) => Ok(engine.model_bytes(hash).await?),
+        None => Ok(None),
+    }
+}
+
+/// One small forward pass, off the threads that answer.
+async fn issue(
+    engine: &Engine,
+    weights: Option<Vec<u8>>,
+    series: &Arc<Series>,
+) -> Result<(Forecast, bool), ForecastError> {
+    let (series, now) = (series.clone(), engine.market_clock.now());
+    let thinking = tokio::task::spawn_blocking(move || {
+        let model = weights.as_deref().map(Model::from_bytes).transpose()?;
+        let issued = forecast::issue(model.as_ref(), &series, now)?;
+        Ok((issued.forecast, issued.hindcast))
+    });
+    match thinking.await {
+        Ok(thought) => thought,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+/// Stores what the champion said and answers with what is newest now: another process may have been faster.
+async fn publish(engine: &Engine, (forecast, hindcast): (Forecast, bool)) -> Answer {
+    forecasts::store(&engine.db, &forecast, hindcast, engine.db.now()).await?;
+    let newest = forecasts::latest(&engine.db, &forecast.ticker).await?;
+    if let Some(newest) = newest {
+        keep(engine, &newest).await;
+        return Ok(counted("issued", Served::stored(newest, false)));
+    }
+    Ok(counted("issued", Served { forecast, hindcast, cached: false }))
+}
+
+/// Fills the cache; it is only a copy, so a failure is only told.
+async fn keep(engine: &Engine, stored: &StoredForecast) {
+    if let Err(error) = engine.cache.put_forecast(stored).await {
+        tracing::debug!(ticker = %stored.forecast.ticker, %error, "a forecast could not be cached");
+    }
+}
+
+fn not_enough_history(ticker: &Ticker, closes: i64) -> Problem {
+    let detail = format!("{ticker} has {closes} archived closes; a forecast needs {MIN_CLOSES}. Import more, or wait for more sessions.");
+    Problem::not_found("not_enough_history", "There is too little history for a forecast", detail)
+}
+
+fn counted(from: &'static str, served: Served) -> Served {
+    metrics::counter!("retainai_forecasts_served_total", "from" => from).increment(1);
+    served
+}

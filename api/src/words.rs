@@ -1,0 +1,146 @@
+//! The product's words as the API spells them: enums of the document, and the way from a path or a table row to our types.
+
+use crate::problem::Problem;
+use market::{Exchange, Ticker};
+use poem_openapi::types::ParseFromJSON;
+use poem_openapi::{Enum, Tags};
+
+/// Chapters of the document.
+#[derive(Tags)]
+pub(crate) enum Tag {
+    /// What we say about the next session of each ticker.
+    Forecasts,
+    /// What we know of each ticker: its archived prices, its model.
+    Tickers,
+    /// What the engine does and has done.
+    Runs,
+    /// Whether this server is well.
+    Health,
+}
+
+/// A stock exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename = "Exchange", rename_all = "UPPERCASE", remote = "Exchange")]
+pub(crate) enum ExchangeName {
+    /// New York.
+    Nasdaq,
+    /// Kathmandu.
+    Nepse,
+}
+
+/// How the target session was found: from the weekdays on which the ticker traded lately, or from the exchange's usual week.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename = "TargetBasis", rename_all = "snake_case", remote = "market::TargetBasis")]
+pub(crate) enum TargetBasisName {
+    ObservedWeek,
+    UsualWeek,
+}
+
+/// Whose numbers the forecast carries: the ticker's own model's, or the baseline's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename = "Origin", rename_all = "snake_case", remote = "market::Origin")]
+pub(crate) enum OriginName {
+    Model,
+    Baseline,
+}
+
+/// A caveat. `cold_start`: no model yet. `stale_data`: the target session has opened, or the data is older than it should be.
+/// `thin_trading`: many sessions without trades. `corporate_action`: one lies between the last close and the target.
+/// `short_history`: fewer than 250 sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename = "Flag", rename_all = "snake_case", remote = "market::Flag")]
+pub(crate) enum FlagName {
+    ColdStart,
+    StaleData,
+    ThinTrading,
+    CorporateAction,
+    ShortHistory,
+}
+
+/// `forecast`: issued before its target session opened. `hindcast`: issued later, kept apart in every statistic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename = "ForecastKind", rename_all = "snake_case")]
+pub(crate) enum ForecastKind {
+    Forecast,
+    Hindcast,
+}
+
+/// Where a run stands. `no_new_session`: it ended early, without an error, because the exchange has had none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename = "RunState", rename_all = "snake_case", remote = "workflows::state::RunState")]
+pub(crate) enum RunStateName {
+    Queued,
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+    NoNewSession,
+}
+
+/// Where a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename = "StepState", rename_all = "snake_case", remote = "workflows::state::StepState")]
+pub(crate) enum StepStateName {
+    Waiting,
+    Ready,
+    Running,
+    Done,
+    Failed,
+    Skipped,
+    Cancelled,
+}
+
+/// How an attempt ended, or `running`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename = "AttemptOutcome", rename_all = "snake_case")]
+pub(crate) enum AttemptOutcome {
+    Running,
+    Done,
+    Skipped,
+    Retry,
+    Failed,
+    Interrupted,
+    Lost,
+    Fenced,
+    Cancelled,
+}
+
+/// A word from a table, read as one of the document's.
+pub(crate) fn word<T: ParseFromJSON>(text: &str) -> Result<T, Problem> {
+    T::parse_from_json(Some(text.into()))
+        .map_err(|_| Problem::internal(&format!("the word `{text}` in the database is not known to this version")))
+}
+
+/// The exchange that a path names.
+pub(crate) fn exchange_in_path(exchange: &str) -> Result<Exchange, Problem> {
+    exchange.parse().map_err(|error: market::UnknownExchange| {
+        Problem::not_found("unknown_exchange", "There is no such exchange here", sentence(&error))
+    })
+}
+
+/// The ticker that a path names; whether we know it is another question.
+pub(crate) fn ticker_in_path(exchange: &str, symbol: &str) -> Result<Ticker, Problem> {
+    Ticker::new(exchange_in_path(exchange)?, symbol).map_err(|error| {
+        Problem::not_found("unknown_ticker", "There is no such ticker here", sentence(&error))
+    })
+}
+
+/// The problem of a ticker that we do not know.
+pub(crate) fn unknown_ticker(ticker: &Ticker) -> Problem {
+    let detail = format!("{ticker} is not known here. GET /v1/tickers lists what is; importing bars or `retainai run {ticker}` makes it known.");
+    Problem::not_found("unknown_ticker", "There is no such ticker here", detail)
+}
+
+/// The exchange that a filter names.
+pub(crate) fn exchange_in_query(exchange: Option<&str>) -> Result<Option<Exchange>, Problem> {
+    exchange
+        .map(|text| text.parse().map_err(|error: market::UnknownExchange| Problem::bad_parameter("exchange", error.to_string())))
+        .transpose()
+}
+
+/// An error's text as a sentence.
+fn sentence(error: &dyn std::fmt::Display) -> String {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+}

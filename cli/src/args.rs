@@ -1,0 +1,167 @@
+//! The command line: what can be said, and what each word means.
+
+use clap::{Parser, Subcommand};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use workflows::plan::Step;
+
+/// Durable next-session forecasts for NASDAQ and NEPSE.
+#[derive(Debug, Parser)]
+#[command(name = "retainai", version, about, max_term_width = 110)]
+pub struct Args {
+    /// Answer with one JSON document on stdout; messages go to stderr.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Send no request: scraping takes what is archived already.
+    #[arg(long, global = true)]
+    offline: bool,
+    /// Folder of the embedded store.
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address to listen on.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Settings file; ./retainai.toml when it exists.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// A role or a command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run every role in one process; needs no service at all.
+    Up,
+    /// Serve the API.
+    Api,
+    /// Carry out steps.
+    Worker {
+        /// Only these: scrape, finetune, cache, archive, cleanup.
+        #[arg(long, value_delimiter = ',', value_name = "STEPS")]
+        steps: Vec<Step>,
+    },
+    /// Start runs when they are due.
+    Scheduler,
+    /// Bring the database schema up to date.
+    Migrate {
+        /// Only say whether it is; exit 1 when it is not.
+        #[arg(long)]
+        check: bool,
+        /// Wait until the database answers (with --check: until it is up to date).
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Start a run for each ticker and wait for its end.
+    Run {
+        /// EXCHANGE:TICKER, for example NASDAQ:AAPL.
+        #[arg(required = true, value_name = "EXCHANGE:TICKER")]
+        tickers: Vec<market::Ticker>,
+        /// Do not wait.
+        #[arg(long)]
+        no_wait: bool,
+        /// The session to aim at; the latest by default.
+        #[arg(long, value_name = "YYYY-MM-DD")]
+        session: Option<chrono::NaiveDate>,
+    },
+    /// Look at runs, cancel or repeat them.
+    Runs {
+        #[command(subcommand)]
+        what: Runs,
+    },
+    /// Show the forecast of a ticker.
+    Forecast {
+        /// EXCHANGE:TICKER, for example NEPSE:NABIL.
+        #[arg(value_name = "EXCHANGE:TICKER")]
+        ticker: market::Ticker,
+    },
+    /// List the tickers, or add some.
+    Tickers {
+        #[command(subcommand)]
+        what: Option<Tickers>,
+    },
+    /// Load daily bars from DIR/EXCHANGE/TICKER.csv.
+    Import {
+        /// The folder.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// Show the settings in force, where each comes from and what it means.
+    Config,
+    /// Print the OpenAPI document.
+    Openapi,
+    /// Ask the API whether it is ready; exit 1 when it is not.
+    Healthcheck,
+}
+
+/// What to do with runs.
+#[derive(Debug, Subcommand)]
+pub enum Runs {
+    /// The newest runs.
+    List {
+        /// Only this ticker.
+        #[arg(long, value_name = "EXCHANGE:TICKER")]
+        ticker: Option<market::Ticker>,
+        /// Only these states: queued, running, succeeded, failed, cancelled, no_new_session.
+        #[arg(long, value_name = "STATES")]
+        state: Option<String>,
+        /// How many, at most 200.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// One run with its steps and attempts.
+    Show {
+        /// Its id.
+        id: uuid::Uuid,
+    },
+    /// End a run that has not ended.
+    Cancel {
+        /// Its id.
+        id: uuid::Uuid,
+    },
+    /// Start a run that repeats another one from the step that failed, or from --from.
+    Rerun {
+        /// Its id.
+        id: uuid::Uuid,
+        /// The step to begin from.
+        #[arg(long)]
+        from: Option<Step>,
+    },
+}
+
+/// What to do with tickers.
+#[derive(Debug, Subcommand)]
+pub enum Tickers {
+    /// Make tickers known, so that schedules start runs for them.
+    Add {
+        /// EXCHANGE:TICKER.
+        #[arg(required = true, value_name = "EXCHANGE:TICKER")]
+        tickers: Vec<market::Ticker>,
+    },
+}
+
+impl Args {
+    /// The flags that are settings too: they win over file and environment.
+    pub fn overrides(&self) -> Overrides {
+        let mut values = BTreeMap::new();
+        if let Some(folder) = &self.data_dir {
+            values.insert("data_dir", folder.display().to_string());
+        }
+        if let Some(listen) = &self.listen {
+            values.insert("listen", listen.clone());
+        }
+        if self.offline {
+            values.insert("offline", "true".to_owned());
+        }
+        Overrides { values, file: self.config.clone() }
+    }
+}
+
+/// What the command line hands to the settings.
+#[derive(Debug, Default)]
+pub struct Overrides {
+    /// Values by key.
+    pub values: BTreeMap<&'static str, String>,
+    /// `--config`.
+    pub file: Option<PathBuf>,
+}

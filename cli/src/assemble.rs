@@ -1,0 +1,169 @@
+//! Puts the parts together: settings in, an engine over open stores out, and the work of a role started and stopped.
+
+use crate::data_folder::DataFolder;
+use crate::settings::Settings;
+use anyhow::Context;
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use workers::RemoteClock;
+use workers::compute::ComputePool;
+use workers::steps::Workshop;
+use workflows::clock::{MarketClock, SystemClock};
+use workflows::ledger::Abandoned;
+use workflows::plan::Step;
+use workflows::queue::{MemoryQueue, RedisQueue};
+use workflows::{Cache, Db, Engine, EngineSettings, Queue, reconciler, scheduler};
+
+/// An engine and what must live as long as it.
+pub struct Assembled {
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// Renders `/metrics`.
+    pub metrics: Option<PrometheusHandle>,
+    /// The data folder, when the store is embedded.
+    pub folder: Option<DataFolder>,
+}
+
+/// How long the market clock may take to answer at start.
+const CLOCK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Opens the stores. PostgreSQL and Redis are reached on first use, so that a server that is down delays the work and not the start.
+pub async fn assemble(
+    settings: &Settings,
+    folder: Option<DataFolder>,
+    metrics: Option<PrometheusHandle>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Assembled> {
+    let (db, queue, cache) = match (&settings.database_url, &settings.redis_url) {
+        (Some(database), Some(redis)) => {
+            let db = Db::postgres(database, settings.database_connections)?;
+            let queue = Queue::Redis(RedisQueue::new(redis, &settings.redis_prefix)?);
+            let cache_url = settings.cache_redis_url.as_deref().unwrap_or(redis);
+            (db, queue, Cache::redis(cache_url, &settings.redis_prefix)?)
+        }
+        _ => {
+            let folder = folder.as_ref().context("the embedded store needs its data folder")?;
+            let db = Db::sqlite(&folder.database()).await?;
+            db.migrate().await?;
+            (db, Queue::Memory(MemoryQueue::default()), Cache::memory())
+        }
+    };
+    let clock = market_clock(settings, stop).await?;
+    let engine_settings = EngineSettings {
+        lease: settings.lease,
+        reconcile_every: settings.reconcile_every,
+        resend_after: settings.resend_after,
+        worker: worker_name(),
+        hold: settings.hold,
+    };
+    let engine = Engine::new(db, queue, cache, clock, engine_settings);
+    if settings.is_embedded() {
+        // Only this process may open the file: what an earlier one held when it died is taken back at once, without waiting for leases.
+        reconciler::reclaim(&engine, Abandoned::NotOf(engine.instance)).await?;
+    }
+    Ok(Assembled { engine, metrics, folder })
+}
+
+async fn market_clock(settings: &Settings, stop: &CancellationToken) -> anyhow::Result<Arc<dyn MarketClock>> {
+    let Some(url) = &settings.market_clock_url else { return Ok(Arc::new(SystemClock)) };
+    let client = crate::client::http_client(Duration::from_secs(5))?;
+    let began = tokio::time::Instant::now();
+    loop {
+        match RemoteClock::follow(client.clone(), url.clone(), stop.clone()).await {
+            Ok(clock) => return Ok(Arc::new(clock)),
+            Err(error) if began.elapsed() < CLOCK_PATIENCE => {
+                tracing::warn!(%error, "waiting for the market clock");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Which parts of the work a role does. Every role reconciles.
+#[derive(Debug, Clone, Default)]
+pub struct Work {
+    /// The steps it carries out.
+    pub steps: Vec<Step>,
+    /// Whether it fires schedules.
+    pub schedules: bool,
+    /// Whether it applies migrations; others wait for them.
+    pub migrates: bool,
+}
+
+/// Does the work of a role until `stop`; returns when what ran is done or handed back.
+pub async fn work(engine: Arc<Engine>, settings: Settings, work: Work, stop: CancellationToken) -> anyhow::Result<()> {
+    tokio::select! {
+        prepared = prepare(&engine, &settings, &work) => prepared?,
+        () = stop.cancelled() => return Ok(()),
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(reconciler::reconcile(engine.clone(), stop.clone()));
+    if let Queue::Redis(queue) = &engine.queue {
+        let (queue, stop) = (queue.clone(), stop.clone());
+        tasks.spawn(async move { queue.listen(stop).await });
+    }
+    if work.schedules {
+        tasks.spawn(scheduler::schedule(engine.clone(), settings.offline, stop.clone()));
+    }
+    // Leases are kept until the very end, so that a step that finishes during the grace time is not taken away.
+    let leases_stop = CancellationToken::new();
+    let leases = workflows::keep_leases(&engine, leases_stop.clone())?;
+    if work.steps.is_empty() {
+        stop.cancelled().await;
+    } else {
+        let workshop = Arc::new(Workshop {
+            engine: engine.clone(),
+            sources: workers::sources::build(&settings.sources)?,
+            compute: ComputePool::new(settings.cores),
+            offline: settings.offline,
+            history_days: settings.history_days,
+            finetune_every: settings.finetune_every,
+        });
+        let bodies = Arc::new(workers::steps::bodies(&workshop, &work.steps));
+        let slots = settings.slots;
+        engine.clone().work(bodies, |_| slots, stop, settings.grace).await;
+    }
+    while tasks.join_next().await.is_some() {}
+    leases_stop.cancel();
+    let _ = tokio::task::spawn_blocking(move || leases.join()).await;
+    Ok(())
+}
+
+/// Waits for the database and its schema, then makes tickers and schedules known.
+async fn prepare(engine: &Engine, settings: &Settings, work: &Work) -> anyhow::Result<()> {
+    let mut wait = Duration::from_millis(200);
+    loop {
+        match prepare_once(engine, settings, work).await {
+            Ok(()) => return Ok(()),
+            Err(error) => tracing::warn!(%error, retry_in_ms = wait.as_millis(), "not ready yet"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(10));
+    }
+}
+
+async fn prepare_once(engine: &Engine, settings: &Settings, work: &Work) -> anyhow::Result<()> {
+    engine.db.read_clock().await?;
+    if work.migrates {
+        engine.db.migrate().await?;
+    }
+    let missing = engine.db.missing_migrations().await?;
+    anyhow::ensure!(missing == 0, "the database lacks {missing} migrations: run `retainai migrate`");
+    if work.schedules {
+        workflows::stores::tickers::add(&engine.db, &settings.tickers, engine.db.now()).await?;
+        for schedule in &scheduler::default_schedules() {
+            workflows::ledger::put_schedule(&engine.db, schedule).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Host and process: what an operator needs to find the worker of an attempt.
+fn worker_name() -> String {
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let host = host.trim();
+    format!("{}-{}", if host.is_empty() { "localhost" } else { host }, std::process::id())
+}

@@ -1,0 +1,21 @@
+//! The operator's commands, one per file. Each speaks to the API, prints a table or one JSON document, and answers its exit code.
+
+pub mod config;
+pub mod forecast;
+pub mod healthcheck;
+pub mod import;
+pub mod migrate;
+pub mod run;
+pub mod runs;
+pub mod tickers;
+
+use crate::client::Answer;
+
+/// Prints a problem where it belongs and answers exit code 1.
+fn failed(answer: &Answer, json: bool) -> anyhow::Result<u8> {
+    if json {
+        crate::output::print_json(&answer.body)?;
+    }
+    eprintln!("retainai: {}", answer.problem());
+    Ok(1)
+}

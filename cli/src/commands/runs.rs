@@ -1,0 +1,80 @@
+//! `retainai runs list|show|cancel|rerun`.
+
+use super::failed;
+use crate::args::Runs;
+use crate::client::{Answer, Client};
+use crate::output::{cell, print_json, table};
+use crate::settings::Settings;
+use serde_json::{Value, json};
+
+/// Does it.
+pub async fn run(settings: &Settings, what: Runs, as_json: bool) -> anyhow::Result<u8> {
+    crate::telemetry::start_logging(settings, true)?;
+    let client = Client::connect(settings, false).await?;
+    let answer = match &what {
+        Runs::List { ticker, state, limit } => {
+            let mut path = format!("/v1/runs?limit={}", (*limit).clamp(1, 200));
+            if let Some(ticker) = ticker {
+                path.push_str(&format!("&exchange={}&ticker={}", ticker.exchange(), ticker.symbol()));
+            }
+            if let Some(state) = state {
+                anyhow::ensure!(
+                    state.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == ','),
+                    "`{state}` is no list of states"
+                );
+                path.push_str(&format!("&state={state}"));
+            }
+            client.get(&path).await?
+        }
+        Runs::Show { id } => client.get(&format!("/v1/runs/{id}")).await?,
+        Runs::Cancel { id } => client.post(&format!("/v1/runs/{id}/cancel"), &json!({})).await?,
+        Runs::Rerun { id, from } => {
+            let body = from.map_or(json!({}), |step| json!({ "from": step.as_str() }));
+            client.post(&format!("/v1/runs/{id}/rerun"), &body).await?
+        }
+    };
+    let code = show(&what, &answer, as_json)?;
+    client.close().await?;
+    Ok(code)
+}
+
+fn show(what: &Runs, answer: &Answer, as_json: bool) -> anyhow::Result<u8> {
+    if !answer.is_ok() {
+        return failed(answer, as_json);
+    }
+    if as_json {
+        print_json(&answer.body)?;
+        return Ok(0);
+    }
+    match what {
+        Runs::List { .. } => println!("{}", list(&answer.body)),
+        Runs::Show { .. } => println!("{}", in_full(&answer.body)),
+        Runs::Cancel { .. } => println!("cancelled"),
+        Runs::Rerun { .. } => println!("started {}", cell(&answer.body, "id")),
+    }
+    Ok(0)
+}
+
+const COLUMNS: [&str; 7] = ["id", "exchange", "ticker", "session", "state", "created_at", "reason"];
+
+fn list(body: &Value) -> String {
+    let rows: Vec<Vec<String>> =
+        body["items"].as_array().into_iter().flatten().map(|run| COLUMNS.map(|key| cell(run, key)).to_vec()).collect();
+    table(&COLUMNS, &rows)
+}
+
+fn in_full(run: &Value) -> String {
+    let head = COLUMNS.map(|key| format!("{key:<11} {}", cell(run, key))).join("\n");
+    let lines = |key: &str, columns: &[&str]| {
+        let rows: Vec<Vec<String>> = run[key]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|row| columns.iter().map(|c| cell(row, c)).collect())
+            .collect();
+        table(columns, &rows)
+    };
+    let steps = lines("steps", &["step", "state", "attempt", "note", "error"]);
+    let attempts = lines("attempts", &["step", "attempt", "outcome", "worker", "started_at", "finished_at", "detail"]);
+    format!("{head}\n\n{steps}\n\n{attempts}")
+}

@@ -1,0 +1,93 @@
+//! The one binary: a role, or an operator's command. In come arguments, out goes an exit code: 0 done, 1 failed, 2 bad usage.
+
+mod args;
+mod assemble;
+mod client;
+mod commands;
+mod data_folder;
+mod output;
+mod roles;
+mod settings;
+mod telemetry;
+
+use args::{Args, Command};
+use clap::Parser;
+use settings::Settings;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        eprintln!("retainai: another TLS provider is installed already");
+        return ExitCode::from(1);
+    }
+    if let Some(code) = with_one_thread_per_product(&args.command) {
+        return code;
+    }
+    let settings = match Settings::read(&args.overrides()) {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("retainai: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("retainai: the program could not start its threads: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    let code = match runtime.block_on(dispatch(args, settings)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("retainai: {error:#}");
+            1
+        }
+    };
+    // Training that was cut off must not hold up the exit: its step is handed back, and its result would be fenced.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}
+
+/// candle looks up the number of cores before every matrix product unless this variable is set, which triples the time of a fine-tuning.
+/// A program may not change its own environment safely while threads may run, so it starts itself once more with the variable set;
+/// process id and arguments stay. `None`: go on.
+#[allow(clippy::disallowed_methods, reason = "not a setting of ours: a library reads it")]
+fn with_one_thread_per_product(command: &Command) -> Option<ExitCode> {
+    use std::os::unix::process::CommandExt;
+    const THREADS: &str = "RAYON_NUM_THREADS";
+    let trains = matches!(command, Command::Up | Command::Worker { .. } | Command::Run { .. });
+    if !trains || std::env::var_os(THREADS).is_some() {
+        return None;
+    }
+    let program = std::env::current_exe().ok()?;
+    // Only returns when it failed: then training is slower, and nothing else.
+    let _ = std::process::Command::new(program).args(std::env::args_os().skip(1)).env(THREADS, "1").exec();
+    None
+}
+
+/// Each command in the file of its name.
+async fn dispatch(args: Args, settings: Settings) -> anyhow::Result<u8> {
+    let json = args.json;
+    match args.command {
+        Command::Up => roles::up(settings).await,
+        Command::Api => roles::api(settings).await,
+        Command::Worker { steps } => roles::worker(settings, &steps).await,
+        Command::Scheduler => roles::scheduler(settings).await,
+        Command::Migrate { check, wait } => commands::migrate::run(&settings, check, wait, json).await,
+        Command::Run { tickers, no_wait, session } => {
+            commands::run::run(&settings, &tickers, session, !no_wait, json).await
+        }
+        Command::Runs { what } => commands::runs::run(&settings, what, json).await,
+        Command::Forecast { ticker } => commands::forecast::run(&settings, &ticker, json).await,
+        Command::Tickers { what } => commands::tickers::run(&settings, what, json).await,
+        Command::Import { folder } => commands::import::run(&settings, &folder, json).await,
+        Command::Config => commands::config::run(&settings, json),
+        Command::Openapi => {
+            println!("{}", ::api::openapi_document());
+            Ok(0)
+        }
+        Command::Healthcheck => commands::healthcheck::run(&settings, json).await,
+    }
+}

@@ -1,0 +1,68 @@
+//! How commands speak: tables for people, one JSON document for programs.
+
+use serde_json::Value;
+
+/// A table with a header; columns as wide as their widest cell, numbers to the right.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let widths: Vec<usize> = (0..header.len())
+        .map(|column| {
+            rows.iter()
+                .map(|row| row[column].chars().count())
+                .chain([header[column].chars().count()])
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    let numeric: Vec<bool> = (0..header.len())
+        .map(|column| {
+            !rows.is_empty()
+                && rows.iter().all(|row| row[column].trim_end_matches('%').parse::<f64>().is_ok() || row[column] == "-")
+        })
+        .collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: Vec<String> = cells
+            .enumerate()
+            .map(|(column, cell)| {
+                if numeric[column] {
+                    format!("{cell:>width$}", width = widths[column])
+                } else {
+                    format!("{cell:<width$}", width = widths[column])
+                }
+            })
+            .collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    let mut text = line(&mut header.iter().copied());
+    for row in rows {
+        text.push('\n');
+        text.push_str(&line(&mut row.iter().map(String::as_str)));
+    }
+    text
+}
+
+/// A field as a cell; `-` when absent.
+pub fn cell(item: &Value, key: &str) -> String {
+    match &item[key] {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Prints one JSON document.
+pub fn print_json(document: &Value) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(document)?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stand_to_the_right() {
+        let rows = vec![vec!["AAPL".to_owned(), "1.5".to_owned()], vec!["X".to_owned(), "100".to_owned()]];
+        assert_eq!(table(&["ticker", "close"], &rows), "ticker  close\nAAPL      1.5\nX         100");
+        assert_eq!(table(&["a"], &[]), "a");
+    }
+}

@@ -1,0 +1,124 @@
+//! The roles: which work a process does, and how it stops. SIGTERM or ctrl-c: finish or hand back the steps, then exit 0.
+
+use crate::assemble::{Assembled, Work, assemble, work};
+use crate::data_folder::{DataFolder, Taken};
+use crate::settings::Settings;
+use crate::telemetry;
+use anyhow::Context;
+use api::ApiState;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use workflows::plan::Step;
+
+/// Everything in one process.
+pub async fn up(settings: Settings) -> anyhow::Result<u8> {
+    let everything = Work { steps: Step::ALL.to_vec(), schedules: true, migrates: true };
+    serve(settings, everything, true).await
+}
+
+/// The API alone.
+pub async fn api(settings: Settings) -> anyhow::Result<u8> {
+    needs_servers(&settings, "api")?;
+    serve(settings, Work::default(), true).await
+}
+
+/// Steps alone.
+pub async fn worker(settings: Settings, steps: &[Step]) -> anyhow::Result<u8> {
+    needs_servers(&settings, "worker")?;
+    let steps = if steps.is_empty() { Step::ALL.to_vec() } else { steps.to_vec() };
+    serve(settings, Work { steps, ..Work::default() }, false).await
+}
+
+/// Schedules alone.
+pub async fn scheduler(settings: Settings) -> anyhow::Result<u8> {
+    needs_servers(&settings, "scheduler")?;
+    serve(settings, Work { schedules: true, ..Work::default() }, false).await
+}
+
+/// A role of its own shares its stores with others, so they cannot live inside one process.
+fn needs_servers(settings: &Settings, role: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !settings.is_embedded(),
+        "`retainai {role}` works beside other processes and needs PostgreSQL and Redis: set RETAINAI_DATABASE_URL and RETAINAI_REDIS_URL, or use `retainai up`"
+    );
+    Ok(())
+}
+
+async fn serve(settings: Settings, what: Work, with_api: bool) -> anyhow::Result<u8> {
+    telemetry::start_logging(&settings, false)?;
+    let stop = stop_on_signal()?;
+    if with_api && !api::is_loopback(settings.listen) {
+        eprintln!(
+            "retainai: listening on {} is refused: this version has no API keys, so only loopback addresses such as 127.0.0.1:8080 are safe",
+            settings.listen
+        );
+        return Ok(2);
+    }
+    let mut folder = match settings.is_embedded() {
+        true => match DataFolder::take(&settings.data_dir, None)? {
+            Taken::Ours(folder) => Some(folder),
+            Taken::Theirs(owner) => anyhow::bail!(
+                "the data folder {} belongs to process {}{}; use that one, end it, or choose another --data-dir",
+                settings.data_dir.display(),
+                owner.pid,
+                owner.listen.map(|l| format!(", which answers on http://{l}")).unwrap_or_default()
+            ),
+        },
+        false => None,
+    };
+    let listener = match with_api {
+        true => Some(
+            TcpListener::bind(settings.listen)
+                .await
+                .with_context(|| format!("the address {} could not be taken", settings.listen))?,
+        ),
+        false => None,
+    };
+    let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    let metrics = telemetry::start_metrics()?;
+    let Assembled { engine, metrics, mut folder } = assemble(&settings, folder.take(), Some(metrics), &stop).await?;
+    let working = {
+        let (engine, stop) = (engine.clone(), stop.clone());
+        tokio::spawn(async move {
+            let worked = work(engine, settings, what, stop.clone()).await;
+            // A role that cannot work must not go on answering as if it did.
+            stop.cancel();
+            worked
+        })
+    };
+    if let (Some(listener), Some(address)) = (listener, address) {
+        if let Some(folder) = &mut folder {
+            folder.announce(Some(address))?;
+        }
+        tracing::info!(address = format!("http://{address}"), "listening");
+        let app = api::app(ApiState { metrics, ..ApiState::new(engine.clone(), env!("CARGO_PKG_VERSION")) });
+        api::serve(app, listener, stop.clone()).await?;
+    }
+    let worked = working.await?;
+    engine.db.close().await;
+    worked?;
+    tracing::info!("stopped");
+    Ok(0)
+}
+
+/// Cancelled at the first SIGTERM or SIGINT; a second one ends the process at once.
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        for last in [false, true] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if last {
+                std::process::exit(130);
+            }
+            tracing::info!("stopping: steps that run are finished or handed back; once more to stop at once");
+            told.cancel();
+        }
+    });
+    Ok(stop)
+}

@@ -1,0 +1,334 @@
+//! Every setting, once: key, default, meaning. In come a file, the environment and flags (each wins over the one before), out goes a
+//! typed `Settings`, or an error that names the key and where its value came from. The only reader of the environment.
+
+use crate::args::Overrides;
+use market::{Exchange, Ticker};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+use workflows::plan::Step;
+
+/// One setting as `retainai config` shows it.
+#[derive(Debug)]
+pub struct Spec {
+    /// Key in the file; `RETAINAI_` and upper case in the environment.
+    pub key: &'static str,
+    /// Its default.
+    pub default: &'static str,
+    /// What it means.
+    pub help: &'static str,
+    /// Whether it may hold a password.
+    pub secret: bool,
+}
+
+const fn spec(key: &'static str, default: &'static str, help: &'static str) -> Spec {
+    Spec { key, default, help, secret: false }
+}
+
+const fn secret(key: &'static str, default: &'static str, help: &'static str) -> Spec {
+    Spec { key, default, help, secret: true }
+}
+
+/// The table.
+pub const SPECS: &[Spec] = &[
+    spec("data_dir", "./retainai-data", "folder of the embedded store"),
+    spec("listen", "127.0.0.1:8080", "address of the API; only loopback addresses until API keys exist"),
+    secret("database_url", "", "PostgreSQL, postgres://user:password@host/name; empty: the embedded store"),
+    secret("redis_url", "", "Redis that carries the queues; empty: a queue inside the process (embedded store only)"),
+    secret("cache_redis_url", "", "Redis that keeps copies; empty: the same as redis_url"),
+    spec("redis_prefix", "retainai", "prefix of every key in Redis"),
+    spec("database_connections", "16", "most connections to PostgreSQL per process"),
+    spec(
+        "tickers",
+        "NASDAQ:NVDA,NASDAQ:MSFT,NASDAQ:AAPL,NASDAQ:AMZN,NASDAQ:TSLA,NEPSE:GBIME,NEPSE:NABIL,NEPSE:CIT,NEPSE:EBL,NEPSE:HIDCL",
+        "tickers that are made known at start, EXCHANGE:TICKER separated by commas; more with `retainai tickers add`",
+    ),
+    spec("offline", "false", "send no request at all"),
+    spec("market_clock_url", "", "take the market's time from this address (the demo); empty: the real time"),
+    spec("nasdaq_sources", "yahoo", "sources for NASDAQ in order: yahoo, csv"),
+    spec("nepse_sources", "sharesansar", "sources for NEPSE in order: sharesansar, csv"),
+    spec("yahoo_url", "https://query1.finance.yahoo.com", "base address of the Yahoo chart source"),
+    spec("sharesansar_url", "https://www.sharesansar.com", "base address of the ShareSansar source"),
+    spec("csv_dir", "", "folder of the csv source, holding EXCHANGE/TICKER.csv"),
+    spec("contact", "", "address put into the User-Agent, so that a site's owner can reach you"),
+    spec("scrape_pause_ms", "1000", "least pause between two requests to one host, milliseconds"),
+    spec("history_days", "1500", "how many days of history a new ticker asks for"),
+    spec("finetune_every", "5", "a ticker's model is continued every so many sessions"),
+    spec("slots", "4", "steps of one kind carried out at a time, per process"),
+    spec("cores", "0", "pieces of arithmetic done at a time; 0: as many as the machine has cores"),
+    spec("lease_ms", "20000", "how long a claimed step is held without a sign of life, milliseconds"),
+    spec("reconcile_ms", "500", "how often the reconciler looks, milliseconds"),
+    spec("resend_ms", "5000", "a message older than this is pushed again, milliseconds"),
+    spec("grace_s", "25", "how long steps may go on after SIGTERM before they are handed back, seconds"),
+    spec("log", "info", "what is logged, as a tracing filter such as info,workflows=debug"),
+    spec("log_format", "pretty", "pretty or json"),
+    spec("hold_step", "", "a test aid: attempts of this step hold still before they complete"),
+    spec("hold_ms", "0", "for so long, milliseconds"),
+];
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The named file cannot be read.
+    #[error("the settings file {file} cannot be read: {why}")]
+    File {
+        /// Which.
+        file: String,
+        /// Why.
+        why: String,
+    },
+    /// A key that no setting has.
+    #[error("{origin} sets `{key}`, which is no setting; `retainai config` lists them all")]
+    Unknown {
+        /// Where it stands.
+        origin: String,
+        /// The key.
+        key: String,
+    },
+    /// A value that its setting does not take.
+    #[error("`{key}` = `{value}` ({origin}): {why}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// The value, masked when secret.
+        value: String,
+        /// Where it stands.
+        origin: String,
+        /// Why not.
+        why: String,
+    },
+}
+
+/// A value and where it came from.
+#[derive(Debug, Clone)]
+pub struct Value {
+    /// As text.
+    pub text: String,
+    /// `default`, the file's name, the variable's name, or `flag`.
+    pub origin: String,
+}
+
+/// The settings in force.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "each is described in SPECS, once")]
+pub struct Settings {
+    pub values: BTreeMap<&'static str, Value>,
+    pub data_dir: PathBuf,
+    pub listen: SocketAddr,
+    pub database_url: Option<String>,
+    pub redis_url: Option<String>,
+    pub cache_redis_url: Option<String>,
+    pub redis_prefix: String,
+    pub database_connections: u32,
+    pub tickers: Vec<Ticker>,
+    pub offline: bool,
+    pub market_clock_url: Option<String>,
+    pub sources: workers::sources::SourceSettings,
+    pub history_days: u64,
+    pub finetune_every: usize,
+    pub slots: usize,
+    pub cores: usize,
+    pub lease: Duration,
+    pub reconcile_every: Duration,
+    pub resend_after: Duration,
+    pub grace: Duration,
+    pub log: String,
+    pub log_json: bool,
+    pub hold: Option<(Step, Duration)>,
+}
+
+impl Settings {
+    /// Reads file, environment and flags.
+    pub fn read(overrides: &Overrides) -> Result<Self, SettingsError> {
+        let mut values: BTreeMap<&'static str, Value> =
+            SPECS.iter().map(|s| (s.key, Value { text: s.default.to_owned(), origin: "default".to_owned() })).collect();
+        read_file(&mut values, overrides.file.as_deref())?;
+        read_environment(&mut values)?;
+        for (key, text) in &overrides.values {
+            values.insert(key, Value { text: text.clone(), origin: "flag".to_owned() });
+        }
+        build(values)
+    }
+
+    /// Whether everything lives in one process and one folder.
+    pub fn is_embedded(&self) -> bool {
+        self.database_url.is_none()
+    }
+}
+
+fn read_file(values: &mut BTreeMap<&'static str, Value>, named: Option<&Path>) -> Result<(), SettingsError> {
+    let usual = Path::new("retainai.toml");
+    let Some(file) = named.or_else(|| usual.exists().then_some(usual)) else { return Ok(()) };
+    let origin = file.display().to_string();
+    let failed = |why: String| SettingsError::File { file: origin.clone(), why };
+    let text = std::fs::read_to_string(file).map_err(|e| failed(e.to_string()))?;
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| failed(e.to_string()))?;
+    for (key, value) in table {
+        let spec = SPECS
+            .iter()
+            .find(|s| s.key == key)
+            .ok_or_else(|| SettingsError::Unknown { origin: origin.clone(), key: key.clone() })?;
+        let text = match value {
+            toml::Value::String(text) => text,
+            toml::Value::Array(items) => items
+                .iter()
+                .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
+                .collect::<Vec<_>>()
+                .join(","),
+            other => other.to_string(),
+        };
+        values.insert(spec.key, Value { text, origin: origin.clone() });
+    }
+    Ok(())
+}
+
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+fn read_environment(values: &mut BTreeMap<&'static str, Value>) -> Result<(), SettingsError> {
+    for (name, text) in std::env::vars() {
+        let Some(key) = name.strip_prefix("RETAINAI_") else { continue };
+        // Variables of the project's own tests are not settings.
+        if ["TEST_", "BIN_DIR", "SHARED"].iter().any(|other| key.starts_with(other)) {
+            continue;
+        }
+        let key = key.to_ascii_lowercase();
+        let spec = SPECS
+            .iter()
+            .find(|s| s.key == key)
+            .ok_or_else(|| SettingsError::Unknown { origin: format!("the variable {name}"), key: key.clone() })?;
+        values.insert(spec.key, Value { text, origin: name });
+    }
+    Ok(())
+}
+
+/// Takes typed values out of the table, each with an error that says where it stood.
+struct Reader<'a>(&'a BTreeMap<&'static str, Value>);
+
+impl Reader<'_> {
+    fn text(&self, key: &'static str) -> &str {
+        self.0[key].text.trim()
+    }
+
+    fn optional(&self, key: &'static str) -> Option<String> {
+        Some(self.text(key)).filter(|t| !t.is_empty()).map(str::to_owned)
+    }
+
+    fn parse<T: FromStr<Err: std::fmt::Display>>(&self, key: &'static str) -> Result<T, SettingsError> {
+        self.text(key).parse().map_err(|e: T::Err| self.wrong(key, &e))
+    }
+
+    fn list<T: FromStr<Err: std::fmt::Display>>(&self, key: &'static str) -> Result<Vec<T>, SettingsError> {
+        self.text(key)
+            .split(',')
+            .map(str::trim)
+            .filter(|t| !t.is_empty())
+            .map(|t| t.parse().map_err(|e: T::Err| self.wrong(key, &e)))
+            .collect()
+    }
+
+    fn at_least<T: FromStr<Err: std::fmt::Display> + PartialOrd + std::fmt::Display>(
+        &self,
+        key: &'static str,
+        least: T,
+    ) -> Result<T, SettingsError> {
+        let value: T = self.parse(key)?;
+        if value < least { Err(self.wrong(key, &format!("it must be at least {least}"))) } else { Ok(value) }
+    }
+
+    fn millis(&self, key: &'static str, least: u64) -> Result<Duration, SettingsError> {
+        self.at_least(key, least).map(Duration::from_millis)
+    }
+
+    fn wrong(&self, key: &'static str, why: &dyn std::fmt::Display) -> SettingsError {
+        let value = &self.0[key];
+        SettingsError::Value {
+            key,
+            value: masked(key, &value.text),
+            origin: value.origin.clone(),
+            why: why.to_string(),
+        }
+    }
+}
+
+fn build(values: BTreeMap<&'static str, Value>) -> Result<Settings, SettingsError> {
+    let r = Reader(&values);
+    let redis_url = r.optional("redis_url");
+    let database_url = r.optional("database_url");
+    if database_url.is_some() != redis_url.is_some() {
+        let missing = if redis_url.is_some() { "database_url" } else { "redis_url" };
+        return Err(r.wrong(
+            missing,
+            &"PostgreSQL and Redis go together: set both database_url and redis_url, or neither for the embedded store",
+        ));
+    }
+    let log_format = r.text("log_format");
+    if !matches!(log_format, "pretty" | "json") {
+        return Err(r.wrong("log_format", &"use pretty or json"));
+    }
+    let hold_ms: u64 = r.parse("hold_ms")?;
+    let hold = match r.optional("hold_step") {
+        Some(_) => Some((r.parse::<Step>("hold_step")?, Duration::from_millis(hold_ms))),
+        None => None,
+    };
+    let cores: usize = r.parse("cores")?;
+    let settings = Settings {
+        data_dir: PathBuf::from(r.text("data_dir")),
+        listen: r.parse("listen")?,
+        cache_redis_url: r.optional("cache_redis_url").or_else(|| redis_url.clone()),
+        redis_url,
+        database_url,
+        redis_prefix: r.text("redis_prefix").to_owned(),
+        database_connections: r.at_least("database_connections", 2)?,
+        tickers: r.list("tickers")?,
+        offline: r.parse("offline")?,
+        market_clock_url: r.optional("market_clock_url"),
+        sources: sources(&r)?,
+        history_days: r.at_least("history_days", 1)?,
+        finetune_every: r.at_least("finetune_every", 1)?,
+        slots: r.at_least("slots", 1)?,
+        cores: if cores == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { cores },
+        lease: r.millis("lease_ms", 200)?,
+        reconcile_every: r.millis("reconcile_ms", 10)?,
+        resend_after: r.millis("resend_ms", 50)?,
+        grace: Duration::from_secs(r.parse("grace_s")?),
+        log: r.text("log").to_owned(),
+        log_json: log_format == "json",
+        hold,
+        values: BTreeMap::new(),
+    };
+    Ok(Settings { values, ..settings })
+}
+
+fn sources(r: &Reader<'_>) -> Result<workers::sources::SourceSettings, SettingsError> {
+    let csv_dir = r.optional("csv_dir").map(PathBuf::from);
+    let mut settings = workers::sources::SourceSettings {
+        yahoo_url: r.text("yahoo_url").to_owned(),
+        sharesansar_url: r.text("sharesansar_url").to_owned(),
+        user_agent_contact: r.optional("contact"),
+        pause: r.millis("scrape_pause_ms", 0)?,
+        csv_dir,
+        ..workers::sources::SourceSettings::default()
+    };
+    for (key, exchange) in [("nasdaq_sources", Exchange::Nasdaq), ("nepse_sources", Exchange::Nepse)] {
+        let named: Vec<String> = r.list(key)?;
+        let known: &[&str] = match exchange {
+            Exchange::Nasdaq => &["yahoo", "csv"],
+            Exchange::Nepse => &["sharesansar", "csv"],
+        };
+        if let Some(unknown) = named.iter().find(|n| !known.contains(&n.as_str())) {
+            return Err(r.wrong(key, &format!("`{unknown}` is no source for {exchange}; use {}", known.join(", "))));
+        }
+        match exchange {
+            Exchange::Nasdaq => settings.nasdaq = named,
+            Exchange::Nepse => settings.nepse = named,
+        }
+    }
+    Ok(settings)
+}
+
+/// The value as it may be shown.
+pub fn masked(key: &str, text: &str) -> String {
+    let secret = SPECS.iter().any(|s| s.key == key && s.secret);
+    if secret && !text.is_empty() { workflows::db::without_password(text) } else { text.to_owned() }
+}
