@@ -151,8 +151,11 @@ impl Bars {
             body_sha256,
         };
         // A file without one sound row must not make its ticker known.
-        let archived =
-            if given == 0 { archive::Archived::default() } else { archive::import(&engine.db, &batch, engine.db.now()).await? };
+        let archived = if given == 0 {
+            archive::Archived::default()
+        } else {
+            archive::import(&engine.db, &batch, engine.db.now()).await?
+        };
         Ok(Json(Imported {
             new: archived.new as u64,
             revised: archived.revised as u64,

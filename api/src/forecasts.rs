@@ -4,7 +4,9 @@ use crate::Shared;
 use crate::paging::{after, cursor, page};
 use crate::problem::Problem;
 use crate::serving::{Served, is_stale, serve};
-use crate::words::{ExchangeName, FlagName, ForecastKind, OriginName, Tag, TargetBasisName, exchange_in_query, ticker_in_path};
+use crate::words::{
+    ExchangeName, FlagName, ForecastKind, OriginName, Tag, TargetBasisName, exchange_in_query, ticker_in_path,
+};
 use chrono::{DateTime, NaiveDate, Utc};
 use market::{Baseline, DISCLAIMER, Flag, Forecast, Interval, Ticker};
 use poem::web::Data;

@@ -88,17 +88,38 @@ mod tests {
 
     #[test]
     fn loopback_has_few_names() {
-        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:1", "127.0.0.53:80", "[::1]", "[::1]:8080"] {
+        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:1", "127.0.0.53:80", "[::1]", "[::1]:8080"]
+        {
             assert!(names_loopback(host), "{host}");
         }
-        for host in ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", "[::2]", "[::1", "[::1]x", "localhost:", "localhost:x", "localhost:80:80", "0.0.0.0:8080", "user@localhost"] {
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "[::2]",
+            "[::1",
+            "[::1]x",
+            "localhost:",
+            "localhost:x",
+            "localhost:80:80",
+            "0.0.0.0:8080",
+            "user@localhost",
+        ] {
             assert!(!names_loopback(host), "{host}");
         }
     }
 
     #[test]
     fn only_this_machine_is_loopback() {
-        for (address, yes) in [("127.0.0.1:80", true), ("[::1]:80", true), ("[::ffff:127.0.0.1]:80", true), ("0.0.0.0:80", false), ("10.1.2.3:80", false)] {
+        for (address, yes) in [
+            ("127.0.0.1:80", true),
+            ("[::1]:80", true),
+            ("[::ffff:127.0.0.1]:80", true),
+            ("0.0.0.0:80", false),
+            ("10.1.2.3:80", false),
+        ] {
             assert_eq!(is_loopback(address.parse().unwrap()), yes, "{address}");
         }
     }

@@ -54,7 +54,9 @@ fn mend(value: &mut Value) {
                 map.insert("format".to_owned(), json!("date"));
             }
             if let Some(Value::Object(content)) = map.get_mut("content") {
-                let plain = std::mem::take(content).into_iter().map(|(kind, body)| (kind.split(';').next().unwrap_or_default().to_owned(), body));
+                let plain = std::mem::take(content)
+                    .into_iter()
+                    .map(|(kind, body)| (kind.split(';').next().unwrap_or_default().to_owned(), body));
                 *content = plain.collect();
             }
             map.values_mut().for_each(mend);

@@ -283,6 +283,9 @@ mod tests {
             "input contains invalid characters"
         );
         assert_eq!(plain("verification failed. maximum(200, exclusive: false)"), "maximum(200)");
-        assert_eq!(plain("Type \"x\" expects an input value. (occurred while parsing \"Y\")"), "Type \"x\" expects an input value.");
+        assert_eq!(
+            plain("Type \"x\" expects an input value. (occurred while parsing \"Y\")"),
+            "Type \"x\" expects an input value."
+        );
     }
 }

@@ -3,7 +3,10 @@
 use crate::Shared;
 use crate::paging::{after, cursor, page};
 use crate::problem::Problem;
-use crate::words::{AttemptOutcome, ExchangeName, RunStateName, StepStateName, Tag, exchange_in_query, ticker_in_path, unknown_ticker, word};
+use crate::words::{
+    AttemptOutcome, ExchangeName, RunStateName, StepStateName, Tag, exchange_in_query, ticker_in_path, unknown_ticker,
+    word,
+};
 use chrono::{DateTime, NaiveDate, Utc};
 use market::{Ticker, latest_final_session};
 use poem::web::Data;
@@ -223,10 +226,13 @@ impl Runs {
         if tickers::get(&engine.db, &ticker).await?.is_none() {
             return Err(unknown_ticker(&ticker));
         }
-        let session = body.session.unwrap_or_else(|| latest_final_session(ticker.exchange(), engine.market_clock.now()));
+        let session =
+            body.session.unwrap_or_else(|| latest_final_session(ticker.exchange(), engine.market_clock.now()));
         let new = engine.manual_run(ticker.clone(), session, body.offline, idempotency_key.0.clone());
         let started = engine.start(&[new]).await?;
-        let Some(started) = started.first() else { return Err(Problem::internal(&"a run was neither started nor found")) };
+        let Some(started) = started.first() else {
+            return Err(Problem::internal(&"a run was neither started nor found"));
+        };
         let run = in_full(&shared, started.id).await?;
         if run.ticker != ticker.symbol() || run.exchange != ticker.exchange().into() {
             let detail = format!("This key has started the run {} of another ticker. Use a new key.", run.id);
@@ -263,8 +269,11 @@ impl Runs {
     ) -> Result<Accepted, Problem> {
         let id = run_in_path(&id)?;
         let from = body.0.and_then(|body| body.from);
-        let from: Option<Step> =
-            from.map(|step| step.parse().map_err(|e: workflows::plan::UnknownStep| Problem::bad_field("from", e.to_string()))).transpose()?;
+        let from: Option<Step> = from
+            .map(|step| {
+                step.parse().map_err(|e: workflows::plan::UnknownStep| Problem::bad_field("from", e.to_string()))
+            })
+            .transpose()?;
         let started = shared.engine().rerun(id, from).await?.ok_or_else(|| unknown_run(&id.to_string()))?;
         Ok(accepted(in_full(&shared, started.id).await?))
     }
@@ -285,7 +294,11 @@ fn run_in_path(id: &str) -> Result<Uuid, Problem> {
 
 fn unknown_run(id: &str) -> Problem {
     let shown: String = id.chars().take(40).collect();
-    Problem::not_found("unknown_run", "There is no such run here", format!("`{shown}` is the id of no run. GET /v1/runs lists them."))
+    Problem::not_found(
+        "unknown_run",
+        "There is no such run here",
+        format!("`{shown}` is the id of no run. GET /v1/runs lists them."),
+    )
 }
 
 fn ticker_of_body(body: &StartRun) -> Result<Ticker, Problem> {
@@ -299,7 +312,10 @@ fn states(list: Option<&str>) -> Result<Vec<String>, Problem> {
         .filter(|word| !word.is_empty())
         .map(|word| match RunState::from_word(word) {
             Some(state) => Ok(state.as_str().to_owned()),
-            None => Err(Problem::bad_parameter("state", "use queued, running, succeeded, failed, cancelled, no_new_session")),
+            None => Err(Problem::bad_parameter(
+                "state",
+                "use queued, running, succeeded, failed, cancelled, no_new_session",
+            )),
         })
         .collect()
 }

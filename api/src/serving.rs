@@ -97,7 +97,9 @@ async fn look_up(engine: &Arc<Engine>, ticker: &Ticker) -> Answer {
         match issue(engine, Some(weights), &series).await {
             Ok(issued) => return publish(engine, issued).await,
             // For example between two steps of a run, when the model has learnt a session that is archived a moment later.
-            Err(error) => tracing::warn!(%ticker, %error, "the champion could not predict; serving what there is without it"),
+            Err(error) => {
+                tracing::warn!(%ticker, %error, "the champion could not predict; serving what there is without it")
+            }
         }
         if let Some(stored) = stored {
             return Ok(counted("archive", Served::stored(stored, false)));
@@ -152,7 +154,9 @@ async fn keep(engine: &Engine, stored: &StoredForecast) {
 }
 
 fn not_enough_history(ticker: &Ticker, closes: i64) -> Problem {
-    let detail = format!("{ticker} has {closes} archived closes; a forecast needs {MIN_CLOSES}. Import more, or wait for more sessions.");
+    let detail = format!(
+        "{ticker} has {closes} archived closes; a forecast needs {MIN_CLOSES}. Import more, or wait for more sessions."
+    );
     Problem::not_found("not_enough_history", "There is too little history for a forecast", detail)
 }
 

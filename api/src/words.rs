@@ -120,21 +120,24 @@ pub(crate) fn exchange_in_path(exchange: &str) -> Result<Exchange, Problem> {
 
 /// The ticker that a path names; whether we know it is another question.
 pub(crate) fn ticker_in_path(exchange: &str, symbol: &str) -> Result<Ticker, Problem> {
-    Ticker::new(exchange_in_path(exchange)?, symbol).map_err(|error| {
-        Problem::not_found("unknown_ticker", "There is no such ticker here", sentence(&error))
-    })
+    Ticker::new(exchange_in_path(exchange)?, symbol)
+        .map_err(|error| Problem::not_found("unknown_ticker", "There is no such ticker here", sentence(&error)))
 }
 
 /// The problem of a ticker that we do not know.
 pub(crate) fn unknown_ticker(ticker: &Ticker) -> Problem {
-    let detail = format!("{ticker} is not known here. GET /v1/tickers lists what is; importing bars or `retainai run {ticker}` makes it known.");
+    let detail = format!(
+        "{ticker} is not known here. GET /v1/tickers lists what is; importing bars or `retainai run {ticker}` makes it known."
+    );
     Problem::not_found("unknown_ticker", "There is no such ticker here", detail)
 }
 
 /// The exchange that a filter names.
 pub(crate) fn exchange_in_query(exchange: Option<&str>) -> Result<Option<Exchange>, Problem> {
     exchange
-        .map(|text| text.parse().map_err(|error: market::UnknownExchange| Problem::bad_parameter("exchange", error.to_string())))
+        .map(|text| {
+            text.parse().map_err(|error: market::UnknownExchange| Problem::bad_parameter("exchange", error.to_string()))
+        })
         .transpose()
 }
 

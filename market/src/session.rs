@@ -42,7 +42,8 @@ pub fn next_session(exchange: Exchange, as_of: NaiveDate, observed: &[NaiveDate]
     let four_weeks_ago = as_of - Days::new(27);
     let recent: Vec<Weekday> =
         observed.iter().filter(|d| **d >= four_weeks_ago && **d <= as_of).map(|d| d.weekday()).collect();
-    let learnt = recent.len() >= 10;
+    // A thin ticker shows too little of its exchange's week.
+    let learnt = recent.len() >= 16;
     let basis = if learnt { TargetBasis::ObservedWeek } else { TargetBasis::UsualWeek };
     let mut day = as_of + Days::new(1);
     // A weekday seen twice in four weeks belongs to the week; once may be a make-up session.

@@ -39,6 +39,8 @@ impl Child {
             .env("RETAINAI_SHARESANSAR_URL", sim.base_url())
             .env("RETAINAI_TICKERS", tickers.join(","))
             .env("RETAINAI_SCRAPE_PAUSE_MS", "0")
+            // The demo shows every step at every session; in earnest a model is continued every five.
+            .env("RETAINAI_FINETUNE_EVERY", "1")
             .stdin(Stdio::null())
             .stdout(out.try_clone().context("sharing the log")?)
             .stderr(out)

@@ -43,7 +43,7 @@ impl StepBody for Scrape {
             Ok(latest) => latest.map(|stored| stored.forecast.as_of),
             Err(error) => return store_failed(&error),
         };
-        answer(claim, archived.as_ref(), batch, forecast_as_of)
+        answer(claim, archived.as_ref(), batch, forecast_as_of, now)
     }
 }
 
@@ -93,7 +93,13 @@ fn only_final(mut batch: Batch, now: DateTime<Utc>) -> Batch {
 }
 
 /// Decides what the run has to do, from what is archived, what came, and how far the forecasts reach: pure.
-fn answer(claim: &Claim, archived: Option<&Series>, batch: Option<Batch>, forecast_as_of: Option<NaiveDate>) -> Report {
+fn answer(
+    claim: &Claim,
+    archived: Option<&Series>,
+    batch: Option<Batch>,
+    forecast_as_of: Option<NaiveDate>,
+    now: DateTime<Utc>,
+) -> Report {
     let known = archived.map(Series::bars).unwrap_or_default();
     let fresh = batch.as_ref().map_or(0, |batch| batch.bars.iter().filter(|bar| differs(known, bar)).count());
     let staged_last = batch.as_ref().and_then(|batch| batch.bars.last()).map(|bar| bar.session);
@@ -110,16 +116,19 @@ fn answer(claim: &Claim, archived: Option<&Series>, batch: Option<Batch>, foreca
         };
         return Report::give_up(why);
     };
+    // The session is the exchange's: a thin ticker that did not trade in it has an older newest bar.
+    let page =
+        batch.as_ref().and_then(|batch| batch.page_session).filter(|day| is_final(claim.ticker.exchange(), *day, now));
+    let session = page.map_or(newest, |page| page.max(newest));
     if fresh == 0 && forecast_as_of.is_some_and(|as_of| as_of >= newest) {
-        let page = batch
-            .as_ref()
-            .and_then(|b| b.page_session)
-            .map(|day| format!("; the source stands at {day}"))
-            .unwrap_or_default();
-        return Report {
-            outcome: Outcome::NoNewSession(format!("{newest} is archived and forecast already{page}")),
-            effects: vec![Effect::RunSession(newest)],
+        let reason = match page {
+            Some(page) if page > newest => format!(
+                "{} did not trade on {page}; its bar of {newest} is archived and forecast already",
+                claim.ticker
+            ),
+            _ => format!("{newest} is archived and forecast already, and there is nothing newer"),
         };
+        return Report { outcome: Outcome::NoNewSession(reason), effects: vec![Effect::RunSession(session)] };
     }
     let note = match &batch {
         None => format!("no request sent; the archive reaches {newest}"),
@@ -130,7 +139,7 @@ fn answer(claim: &Claim, archived: Option<&Series>, batch: Option<Batch>, foreca
             refused(batch)
         ),
     };
-    let mut effects = vec![Effect::RunSession(newest)];
+    let mut effects = vec![Effect::RunSession(session)];
     effects.extend(batch.filter(|batch| !batch.bars.is_empty()).map(Effect::Stage));
     Report::done(note, effects)
 }
