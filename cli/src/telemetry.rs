@@ -8,7 +8,9 @@ use tracing_subscriber::fmt::format::FmtSpan;
 /// Starts logging. `quiet` is for operator commands, whose stderr is for messages to a person: only warnings are logged.
 pub fn start_logging(settings: &Settings, quiet: bool) -> anyhow::Result<()> {
     let level = if quiet && settings.values["log"].origin == "default" { "warn" } else { &settings.log };
-    let filter = EnvFilter::try_new(level).map_err(|e| anyhow::anyhow!("`log` = `{level}`: {e}"))?;
+    // What libraries say at level info is of no use to an operator; a filter that names them brings it back.
+    let filter = EnvFilter::try_new(format!("{},poem=warn,sqlx=warn,{level}", workflows::queue::QUIET))
+        .map_err(|e| anyhow::anyhow!("`log` = `{level}`: {e}"))?;
     let subscriber =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_span_events(FmtSpan::NONE);
     if settings.log_json {

@@ -23,12 +23,27 @@ const WEEK_FROM: usize = 40;
 /// # Errors
 /// Those of [`predict`]; fewer than 16 closes is [`ForecastError::TooFewCloses`].
 pub fn issue(model: Option<&Model>, series: &Series, now: DateTime<Utc>) -> Result<Issued, ForecastError> {
+    issue_after(model, series, None, now)
+}
+
+/// The same for the session after `session`, the newest that the exchange is known to have had: a thin ticker that did not trade in it
+/// has an older newest bar.
+///
+/// # Errors
+/// Those of [`issue`].
+pub fn issue_after(
+    model: Option<&Model>,
+    series: &Series,
+    session: Option<NaiveDate>,
+    now: DateTime<Utc>,
+) -> Result<Issued, ForecastError> {
     let exchange = series.ticker().exchange();
     let observed: Vec<NaiveDate> = series.bars().iter().rev().take(WEEK_FROM).rev().map(|bar| bar.session).collect();
     let Some(as_of) = observed.last().copied() else {
         return Err(ForecastError::TooFewCloses { ticker: series.ticker().clone(), have: 0, need: MIN_CLOSES });
     };
-    let (target, target_basis) = next_session(exchange, as_of, &observed);
+    let newest = session.map_or(as_of, |session| session.max(as_of));
+    let (target, target_basis) = next_session(exchange, newest, &observed);
     let hindcast = now >= opens_at(exchange, target);
     let flags = if hindcast { vec![Flag::StaleData] } else { Vec::new() };
     let model = model.filter(|model| model.as_of() <= as_of);

@@ -30,7 +30,7 @@ pub use baseline::{METHOD, baseline};
 pub use error::ForecastError;
 pub use finetune::finetune;
 pub use history::{HISTORY_CLOSES, input_hash, input_hash_for};
-pub use issue::{Issued, issue, opens_at};
+pub use issue::{Issued, issue, issue_after, opens_at};
 pub use model::{Metrics, Model};
 pub use predict::{Ask, predict};
 pub use recipe::{Pass, Recipe};

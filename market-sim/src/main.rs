@@ -67,9 +67,7 @@ struct Demo {
 
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn,market_sim=info".into()),
-        )
+        .with_env_filter(tracing_subscriber::EnvFilter::new("warn,market_sim=info"))
         .with_writer(std::io::stderr)
         .init();
     let cli = Cli::parse();

@@ -61,7 +61,11 @@ pub struct World {
     nepse_sessions: BTreeSet<NaiveDate>,
 }
 
-const NASDAQ: &[(&str, &str, &[(&str, f64)])] = &[
+/// Session and shares of a split, as written in this file.
+type SplitText = (&'static str, f64);
+
+/// Symbol, name, splits.
+const NASDAQ: &[(&str, &str, &[SplitText])] = &[
     ("AAPL", "Apple Inc.", &[("2000-06-21", 2.0), ("2005-02-28", 2.0)]),
     ("FB", "Facebook, Inc.", &[]),
     ("GOOG", "Google Inc.", &[]),

@@ -133,7 +133,7 @@ create table forecast (
     id uuid primary key, exchange text not null, ticker text not null, as_of date not null, target date not null,
     model_version text not null, input_hash text not null, kind text not null check (kind in ('forecast', 'hindcast')),
     issued_at timestamptz not null, stored_at timestamptz not null, body jsonb not null, run_id uuid,
-    unique (exchange, ticker, as_of, model_version, input_hash)
+    unique (exchange, ticker, as_of, target, model_version, input_hash)
 );
 comment on table forecast is 'Every forecast ever made. Append-only; later scored against the close.';
 comment on column forecast.kind is 'hindcast: issued after its target session had opened.';

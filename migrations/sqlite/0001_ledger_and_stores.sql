@@ -100,6 +100,6 @@ create table forecast (
     id blob primary key, exchange text not null, ticker text not null, as_of text not null, target text not null,
     model_version text not null, input_hash text not null, kind text not null check (kind in ('forecast', 'hindcast')),
     issued_at integer not null, stored_at integer not null, body text not null check (json_valid(body)), run_id blob,
-    unique (exchange, ticker, as_of, model_version, input_hash)
+    unique (exchange, ticker, as_of, target, model_version, input_hash)
 ) strict, without rowid;
 create index forecast_by_ticker on forecast (exchange, ticker, as_of desc);

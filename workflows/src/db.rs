@@ -5,7 +5,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
-use sqlx::migrate::{Migrate, Migrator};
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, Decode, Encode, PgPool, Postgres, Sqlite, SqlitePool, Transaction, Type};
@@ -267,20 +267,27 @@ impl Db {
 
     /// How many migrations are missing: 0 when the schema is this version's.
     pub async fn missing_migrations(&self) -> StoreResult<usize> {
-        let applied = match &self.pools {
+        let there: bool = match &self.pools {
             Pools::Pg(pool) => {
-                let mut connection = pool.acquire().await.doing("be reached")?;
-                connection.ensure_migrations_table("_sqlx_migrations").await?;
-                connection.list_applied_migrations("_sqlx_migrations").await?
+                sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null").fetch_one(pool).await
             }
             Pools::Lite { write, .. } => {
-                let mut connection = write.acquire().await.doing("be reached")?;
-                connection.ensure_migrations_table("_sqlx_migrations").await?;
-                connection.list_applied_migrations("_sqlx_migrations").await?
+                sqlx::query_scalar("select count(*) > 0 from sqlite_master where name = '_sqlx_migrations'")
+                    .fetch_one(write)
+                    .await
             }
+        }
+        .doing("be reached")?;
+        let applied: Vec<i64> = if there {
+            on_write!(self, |c| sqlx::query_scalar("select version from _sqlx_migrations where success")
+                .fetch_all(c)
+                .await)
+            .doing("list its migrations")?
+        } else {
+            Vec::new()
         };
         let known = if self.is_postgres() { &POSTGRES_MIGRATIONS } else { &SQLITE_MIGRATIONS };
-        Ok(known.iter().filter(|m| !applied.iter().any(|a| a.version == m.version)).count())
+        Ok(known.iter().filter(|m| !applied.contains(&m.version)).count())
     }
 
     /// Begins a transaction that may write.

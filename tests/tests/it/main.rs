@@ -1,5 +1,10 @@
 //! The whole program from outside, in one binary: a module for each promise.
 #![allow(clippy::disallowed_methods, reason = "the tests stand outside: they read the environment and the wall clock")]
 
+mod chain;
+mod commands;
+mod faults;
 mod harness;
 mod house;
+mod installation;
+mod kill;

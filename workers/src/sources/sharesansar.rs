@@ -22,6 +22,10 @@ use tokio::time::Instant;
 const PAGE_LENGTH: usize = 50;
 /// A published previous close that differs from the archived one by more than this is a corporate action, or a gap.
 const SAME_CLOSE: f64 = 0.005;
+/// Published prices have two decimals: closes that differ by less are the same.
+const SAME_CENT: f64 = 0.0051;
+/// Without a look at the history, the page's row is taken as the next one only over so many days: a weekend and a holiday or two.
+const SHORT_GAP: TimeDelta = TimeDelta::days(4);
 /// A factor is believed only between sessions that are not further apart: in a longer gap, rows are missing.
 const LONGEST_GAP: TimeDelta = TimeDelta::days(30);
 
@@ -30,7 +34,14 @@ pub(super) struct ShareSansar {
     base: String,
     page_age: Duration,
     /// Today's page, held while it is fetched, so that all tickers of a night share one request.
-    today: Mutex<Option<Kept>>,
+    today: Mutex<Today>,
+}
+
+#[derive(Default)]
+struct Today {
+    kept: Option<Kept>,
+    /// The last failure and when it came: whoever was waiting then shares it, so that a site that is down is not asked once per ticker.
+    failed: Option<(Instant, Kind)>,
 }
 
 struct Kept {
@@ -43,46 +54,57 @@ struct Kept {
 
 impl ShareSansar {
     pub(super) fn new(client: Arc<PoliteClient>, base: String, page_age: Duration) -> Self {
-        Self { client, base, page_age, today: Mutex::new(None) }
+        Self { client, base, page_age, today: Mutex::default() }
     }
 
     async fn today(&self, now: DateTime<Utc>) -> Result<(Arc<TodayPage>, String), Kind> {
         let hour = now.timestamp() / 3600;
-        let mut kept = self.today.lock().await;
-        if let Some(kept) = kept.as_ref().filter(|k| k.hour == hour && k.read_at.elapsed() < self.page_age) {
+        let came_at = Instant::now();
+        let mut today = self.today.lock().await;
+        if let Some(kept) = today.kept.as_ref().filter(|k| k.hour == hour && k.read_at.elapsed() < self.page_age) {
             return Ok((kept.page.clone(), kept.hash.clone()));
         }
+        if let Some((_, kind)) = today.failed.as_ref().filter(|(at, _)| *at >= came_at) {
+            return Err(kind.clone());
+        }
+        match self.read_today().await {
+            Ok((page, hash)) => {
+                today.kept = Some(Kept { read_at: Instant::now(), hour, page: page.clone(), hash: hash.clone() });
+                Ok((page, hash))
+            }
+            Err(kind) => {
+                today.failed = Some((Instant::now(), kind.clone()));
+                Err(kind)
+            }
+        }
+    }
+
+    async fn read_today(&self) -> Result<(Arc<TodayPage>, String), Kind> {
         let text = self.client.ask(Question::get(http::address(&self.base, "/today-share-price")?)).await?;
-        let read = Arc::new(page::parse_today(&text)?);
-        let hash = http::hash([text.as_str()]);
-        *kept = Some(Kept { read_at: Instant::now(), hour, page: read.clone(), hash: hash.clone() });
-        Ok((read, hash))
+        let page = Arc::new(page::parse_today(&text)?);
+        Ok((page, http::hash([text.as_str()])))
     }
 
     async fn read(&self, ask: &Ask) -> Result<Batch, Kind> {
-        let Some(last) = ask.known.last() else { return self.history(ask, None).await };
+        // Also for a new ticker: the page says which session the exchange stands at, whether or not this ticker traded in it.
         let (today, hash) = self.today(ask.now).await?;
         let symbol = ask.ticker.symbol();
         let row = today.rows.get(symbol);
-        if row.is_some_and(|row| continues(row, today.session, last)) || row.is_none() || today.session <= last.session
+        if let Some(last) = ask.known.last()
+            && row.is_none_or(|row| today.session <= last.session || continues(row, today.session, last))
         {
-            return Ok(self.batch(
-                ask,
-                today.session,
-                row.into_iter().copied().collect(),
-                refusal(&today, symbol),
-                hash,
-            ));
+            let rows = row.into_iter().copied().collect();
+            return Ok(self.batch(ask, today.session, rows, refusal(&today, symbol), hash));
         }
-        // The published previous close is not ours: a corporate action, or sessions that we missed. The history tells which.
-        self.history(ask, row.copied()).await
+        // New; or the published previous close is not ours: a corporate action, or sessions that we missed. The history tells which.
+        self.history(ask, today.session, row.copied()).await
     }
 
     /// A company's history back to what is known (or as far as was asked for), with today's row laid over it.
-    async fn history(&self, ask: &Ask, today: Option<RawBar>) -> Result<Batch, Kind> {
+    async fn history(&self, ask: &Ask, session: NaiveDate, today: Option<RawBar>) -> Result<Batch, Kind> {
         let stop_at = ask.known.first().map_or(ask.history_from, |bar| bar.session);
         let mut tried = 0;
-        let (mut rows, hash) = loop {
+        let (mut rows, refused, hash) = loop {
             match self.history_rows(ask, stop_at).await {
                 // A token that is no longer good is got anew, once.
                 Err(Kind::SessionExpired) if tried == 0 => tried += 1,
@@ -90,11 +112,12 @@ impl ShareSansar {
             }
         };
         rows.extend(today);
-        let page_session = rows.iter().filter_map(|row| row.session).max();
-        Ok(self.batch(ask, page_session.unwrap_or(stop_at), rows, Vec::new(), hash))
+        let page_session = rows.iter().filter_map(|row| row.session).fold(session, NaiveDate::max);
+        Ok(self.batch(ask, page_session, rows, refused, hash))
     }
 
-    async fn history_rows(&self, ask: &Ask, stop_at: NaiveDate) -> Result<(Vec<RawBar>, String), Kind> {
+    /// The rows back to `stop_at`, what was refused of them, and the hash of the pages.
+    async fn history_rows(&self, ask: &Ask, stop_at: NaiveDate) -> Result<(Vec<RawBar>, Vec<String>, String), Kind> {
         let jar = Jar::default();
         let url = http::address(&self.base, &format!("/company/{}", ask.ticker.symbol().to_ascii_lowercase()))?;
         let html = self.client.ask(Question { jar: Some(&jar), ..Question::get(url) }).await?;
@@ -103,18 +126,19 @@ impl ShareSansar {
             return Err(Kind::Identity { asked: ask.ticker.to_string(), got: company.symbol });
         }
         let url = http::address(&self.base, "/company-price-history")?;
-        let (mut rows, mut pages): (Vec<RawBar>, Vec<String>) = (Vec::new(), Vec::new());
+        let (mut rows, mut refused, mut pages): (Vec<RawBar>, Vec<String>, Vec<String>) = Default::default();
         loop {
-            let text = self.history_page(&jar, &url, &company, rows.len(), pages.len() + 1).await?;
+            let text = self.history_page(&jar, &url, &company, rows.len() + refused.len(), pages.len() + 1).await?;
             let read = page::parse_history(&text)?;
             // A page that repeats would never end.
-            if read.rows.is_empty() || pages.last() == Some(&text) {
+            if read.rows.is_empty() && read.refused.is_empty() || pages.last() == Some(&text) {
                 break;
             }
             pages.push(text);
             rows.extend(read.rows);
+            refused.extend(read.refused);
             let oldest = rows.last().and_then(|row| row.session);
-            if rows.len() as u64 >= read.total || oldest.is_some_and(|oldest| oldest <= stop_at) {
+            if (rows.len() + refused.len()) as u64 >= read.total || oldest.is_some_and(|oldest| oldest <= stop_at) {
                 break;
             }
         }
@@ -122,7 +146,7 @@ impl ShareSansar {
             return Err(Kind::Empty);
         }
         rows.retain(|row| row.session.is_some_and(|session| session >= stop_at));
-        Ok((rows, http::hash(pages.iter().map(String::as_str))))
+        Ok((rows, refused, http::hash(pages.iter().map(String::as_str))))
     }
 
     async fn history_page(
@@ -185,9 +209,12 @@ impl ShareSansar {
     }
 }
 
-/// Whether the row follows directly on the newest archived bar: it names that close as its previous one.
+/// Whether the row surely follows directly on the newest archived bar: it names that close, to the cent, as its previous one, and
+/// not much time has passed. "About that close" would not do: half of all sessions end within half a per cent of the one
+/// before, and a session missed in between would be a hole for good.
 fn continues(row: &RawBar, session: NaiveDate, last: &Bar) -> bool {
-    session > last.session && row.prev_close.is_some_and(|prev| (prev / last.close - 1.0).abs() <= SAME_CLOSE)
+    let named = row.prev_close.is_some_and(|prev| (prev - last.close).abs() <= SAME_CENT);
+    named && session > last.session && session - last.session <= SHORT_GAP
 }
 
 fn refusal(today: &TodayPage, symbol: &str) -> Vec<String> {

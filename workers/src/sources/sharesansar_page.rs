@@ -37,6 +37,8 @@ pub struct HistoryPage {
     pub total: u64,
     /// Rows of this page; `prev_close` follows from the published change.
     pub rows: Vec<RawBar>,
+    /// Rows that cannot be read, in words; the others still count.
+    pub refused: Vec<String>,
 }
 
 /// Reads `/today-share-price`.
@@ -151,14 +153,20 @@ pub fn parse_history(text: &str) -> Result<HistoryPage, Kind> {
             None => Kind::layout("recordsTotal and data", "neither"),
         });
     };
-    let rows = data.iter().map(history_row).collect::<Result<_, _>>()?;
-    Ok(HistoryPage { total, rows })
+    let mut page = HistoryPage { total, rows: Vec::with_capacity(data.len()), refused: Vec::new() };
+    for row in &data {
+        match history_row(row) {
+            Ok(raw) => page.rows.push(raw),
+            Err(why) => {
+                page.refused.push(format!("{}: {why}", row.published_date.chars().take(40).collect::<String>()))
+            }
+        }
+    }
+    Ok(page)
 }
 
-fn history_row(row: &HistoryRow) -> Result<RawBar, Kind> {
-    let number = |cell: &Option<String>| {
-        parse_number(cell.as_deref().unwrap_or_default()).map_err(|e| Kind::Parse(e.to_string()))
-    };
+fn history_row(row: &HistoryRow) -> Result<RawBar, String> {
+    let number = |cell: &Option<String>| parse_number(cell.as_deref().unwrap_or_default()).map_err(|e| e.to_string());
     let close = number(&row.close)?;
     // The published change is measured against the previous close as the exchange adjusted it.
     let prev_close = match (close, number(&row.per_change)?) {
@@ -166,7 +174,7 @@ fn history_row(row: &HistoryRow) -> Result<RawBar, Kind> {
         _ => None,
     };
     Ok(RawBar {
-        session: Some(date(&row.published_date)?),
+        session: Some(date(&row.published_date).map_err(|_| "the date is not YYYY-MM-DD".to_owned())?),
         open: number(&row.open)?,
         high: number(&row.high)?,
         low: number(&row.low)?,
@@ -259,6 +267,8 @@ mod tests {
         let text = r#"{"draw":1,"recordsTotal":2,"data":[{"published_date":"2023-01-02","open":"721","high":"745","low":"720","close":"739.00","per_change":"2.48","traded_quantity":"38,251.00","status":"1"}]}"#;
         let row = parse_history(text).unwrap().rows[0];
         assert!((row.prev_close.unwrap() - 721.12).abs() < 0.01, "{row:?}");
+        let junk = parse_history(&text.replace("739.00", "junk")).unwrap();
+        assert_eq!((junk.rows.len(), junk.refused), (0, vec!["2023-01-02: `junk` is not a number".to_owned()]));
         assert_eq!(parse_history(r#"{"message":"CSRF token mismatch."}"#), Err(Kind::SessionExpired));
         assert!(matches!(parse_history("{}"), Err(Kind::LayoutChanged { .. })));
         assert!(matches!(parse_history(&text[..60]), Err(Kind::Parse(_))));

@@ -11,6 +11,9 @@ use chrono::{NaiveDate, NaiveTime, TimeDelta};
 use market::{Batch, Exchange, is_final};
 use std::sync::Arc;
 
+/// From when on all of a history is read again. Older rows are no bars for us (`BarFault::TooOld`) and would only be refused one by one.
+const OLDEST: NaiveDate = NaiveDate::from_ymd_opt(1990, 1, 2).expect("a valid date");
+
 pub(super) struct Yahoo {
     client: Arc<PoliteClient>,
     base: String,
@@ -40,11 +43,16 @@ impl Yahoo {
         let from = ask.known.first().map_or(ask.history_from, |bar| bar.session);
         let (mut page, mut body_sha256) = self.chart(ask, from).await?;
         let bars = match overlap::compare(&page.bars, &ask.known) {
+            // We asked from the oldest of the known sessions on: a chart that has none of them is not of this security.
+            Overlap::Apart if !ask.known.is_empty() => {
+                let got = "a chart without any of the archived sessions".to_owned();
+                return Err(Kind::Identity { asked: ask.ticker.to_string(), got });
+            }
             Overlap::Apart | Overlap::Agrees => overlap::news(std::mem::take(&mut page.bars), &ask.known),
             Overlap::Mismatch(how) => return Err(Kind::Identity { asked: ask.ticker.to_string(), got: how }),
             Overlap::Restated(factor) => {
                 tracing::info!(ticker = %ask.ticker, factor, "history was restated by a split; reading all of it again");
-                (page, body_sha256) = self.chart(ask, NaiveDate::default()).await?;
+                (page, body_sha256) = self.chart(ask, OLDEST).await?;
                 std::mem::take(&mut page.bars)
             }
         };

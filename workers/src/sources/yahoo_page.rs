@@ -81,7 +81,7 @@ pub fn spelled(ticker: &Ticker) -> String {
 /// Reads the answer to a question about `ticker`.
 ///
 /// # Errors
-/// `NotFound` for an unknown symbol, `Identity` when it speaks of another one or in another currency, `LayoutChanged` when its columns do not
+/// `NotFound` for an unknown symbol, `Empty` without rows, `Identity` when it speaks of another one or in another currency, `LayoutChanged` when its columns do not
 /// fit together, `Parse` when it is no such JSON at all.
 pub fn parse(text: &str, ticker: &Ticker) -> Result<ChartPage, Kind> {
     let answer: Answer = serde_json::from_str(text).map_err(|e| Kind::Parse(e.to_string()))?;
@@ -94,7 +94,9 @@ pub fn parse(text: &str, ticker: &Ticker) -> Result<ChartPage, Kind> {
     let instrument = answer.chart.result.unwrap_or_default().into_iter().next().ok_or(Kind::Empty)?;
     check_identity(&instrument.meta, ticker)?;
     if instrument.timestamp.is_empty() {
-        return Ok(ChartPage::default());
+        // Never an empty page: to the asker that would look like a day on which the exchange was closed.
+        let prices = instrument.indicators.quote.iter().any(|quote| !quote.close.is_empty());
+        return Err(if prices { Kind::layout("a `timestamp` per price", "prices without any") } else { Kind::Empty });
     }
     let zone: chrono_tz::Tz = match &instrument.meta.exchange_timezone_name {
         Some(name) => name.parse().map_err(|_| Kind::layout("a known zone in exchangeTimezoneName", name))?,
@@ -207,6 +209,8 @@ mod tests {
         assert!(matches!(parse(&answer("AAPL", "[1,2,3]")[..200], &apple()), Err(Kind::Parse(_))));
         let missing = r#"{"chart":{"result":null,"error":{"code":"Not Found","description":"No data found"}}}"#;
         assert_eq!(parse(missing, &apple()), Err(Kind::NotFound));
+        let renamed = answer("AAPL", "[1,2,3]").replace("timestamp", "times");
+        assert!(matches!(parse(&renamed, &apple()), Err(Kind::LayoutChanged { .. })));
         assert_eq!(spelled(&Ticker::parse("NASDAQ:BRK.B").unwrap()), "BRK-B");
     }
 

@@ -33,10 +33,10 @@ impl StepBody for CacheForecast {
             Ok(None) => None,
             Err(error) => return store_failed(&error),
         };
-        let now = engine.market_clock.now();
+        let (now, session) = (engine.market_clock.now(), claim.session);
         let predicted = self.0.compute.run(&attempt.cancel, move || {
             let model = bytes.as_deref().map(Model::from_bytes).transpose()?;
-            forecast::issue(model.as_ref(), &series, now)
+            forecast::issue_after(model.as_ref(), &series, Some(session), now)
         });
         match predicted.await {
             Ok(Ok(Issued { forecast, hindcast })) => {

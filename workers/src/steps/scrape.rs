@@ -39,11 +39,11 @@ impl StepBody for Scrape {
                 Err(report) => return report,
             }
         };
-        let forecast_as_of = match forecasts::latest(db, &claim.ticker).await {
-            Ok(latest) => latest.map(|stored| stored.forecast.as_of),
+        let forecast = match forecasts::latest(db, &claim.ticker).await {
+            Ok(latest) => latest.map(|stored| (stored.forecast.as_of, stored.forecast.target)),
             Err(error) => return store_failed(&error),
         };
-        answer(claim, archived.as_ref(), batch, forecast_as_of, now)
+        answer(claim, archived.as_ref(), batch, forecast, now)
     }
 }
 
@@ -97,7 +97,7 @@ fn answer(
     claim: &Claim,
     archived: Option<&Series>,
     batch: Option<Batch>,
-    forecast_as_of: Option<NaiveDate>,
+    forecast: Option<(NaiveDate, NaiveDate)>,
     now: DateTime<Utc>,
 ) -> Report {
     let known = archived.map(Series::bars).unwrap_or_default();
@@ -120,14 +120,10 @@ fn answer(
     let page =
         batch.as_ref().and_then(|batch| batch.page_session).filter(|day| is_final(claim.ticker.exchange(), *day, now));
     let session = page.map_or(newest, |page| page.max(newest));
-    if fresh == 0 && forecast_as_of.is_some_and(|as_of| as_of >= newest) {
-        let reason = match page {
-            Some(page) if page > newest => format!(
-                "{} did not trade on {page}; its bar of {newest} is archived and forecast already",
-                claim.ticker
-            ),
-            _ => format!("{newest} is archived and forecast already, and there is nothing newer"),
-        };
+    // As-of and target of the newest forecast: it must know every close, and look beyond the exchange's newest session.
+    if fresh == 0 && forecast.is_some_and(|(as_of, target)| as_of >= newest && target > session) {
+        let reason =
+            format!("{newest} is archived and forecast already, and there has been no session since {session}");
         return Report { outcome: Outcome::NoNewSession(reason), effects: vec![Effect::RunSession(session)] };
     }
     let note = match &batch {

@@ -1,4 +1,5 @@
 //! The sources against market-sim, and against saved captures of the real pages where they are at hand.
 
 mod captures;
+mod silence;
 mod sources;

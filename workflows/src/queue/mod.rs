@@ -12,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 pub use memory::MemoryQueue;
 pub use redis::{RedisQueue, connection};
 
+/// A log filter that leaves out what the carrier's library says of every worker.
+pub const QUIET: &str = "apalis_core=warn";
+
 /// What is done with a delivered message. It never fails: whatever goes wrong is written to the ledger.
 pub type Deliver = Arc<dyn Fn(Message) -> BoxFuture<'static, ()> + Send + Sync>;
 
@@ -36,7 +39,8 @@ pub enum QueueError {
     },
 }
 
-/// Either carrier.
+/// Either carrier. One per process, so its size does not matter.
+#[allow(clippy::large_enum_variant, reason = "one value per process")]
 #[derive(Clone)]
 pub enum Queue {
     /// Inside this process.

@@ -28,9 +28,11 @@ use tokio_util::sync::CancellationToken;
 
 /// The safety net; a push wakes the workers long before.
 const SLOW_POLL: Duration = Duration::from_millis(500);
-/// Heartbeat × missed = 30 s until apalis hands an id of a dead worker to another; the ledger has long made a new one by then.
-const HEARTBEAT: Duration = Duration::from_secs(5);
-const MISSED_HEARTBEATS: usize = 6;
+/// Heartbeat × missed = 8 s until apalis hands the ids of a dead worker to another. It matters for a message that was fetched and not yet
+/// claimed when its worker died: its id is known, so pushing it again does nothing. A worker wrongly thought dead costs a duplicate,
+/// which the claim drops.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+const MISSED_HEARTBEATS: usize = 4;
 /// redis-rs gives up after 500 ms by default, which kills an apalis worker (D12).
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest wait before a consumer whose connection broke starts again.

@@ -21,7 +21,7 @@ pub struct StoredForecast {
     pub hindcast: bool,
 }
 
-/// Stores a forecast. The same one again (ticker, as-of, model and input equal) changes nothing; the answer is then the first.
+/// Stores a forecast. The same one again (ticker, as-of, target, model and input equal) changes nothing; the answer is then the first.
 pub(crate) async fn put(
     tx: &mut Tx,
     forecast: &Forecast,
@@ -31,7 +31,10 @@ pub(crate) async fn put(
 ) -> StoreResult<Uuid> {
     let (exchange, symbol) = (forecast.ticker.exchange().as_str(), forecast.ticker.symbol());
     // The id follows from what makes the forecast unique, so that writing it twice needs no look-up.
-    let name = format!("{}|{}|{}|{}", forecast.ticker, forecast.as_of, forecast.model_version, forecast.input_hash);
+    let name = format!(
+        "{}|{}|{}|{}|{}",
+        forecast.ticker, forecast.as_of, forecast.target, forecast.model_version, forecast.input_hash
+    );
     let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes());
     on_tx!(tx, |c| {
         sqlx::query(
@@ -59,12 +62,13 @@ pub(crate) async fn put(
     on_tx!(tx, |c| {
         sqlx::query(
             "update ticker set forecast_id = $3 where exchange = $1 and ticker = $2
-               and not exists (select 1 from forecast f where f.id = ticker.forecast_id and f.as_of > $4)",
+               and not exists (select 1 from forecast f where f.id = ticker.forecast_id and (f.as_of, f.target) > ($4, $5))",
         )
         .bind(exchange)
         .bind(symbol)
         .bind(id)
         .bind(forecast.as_of)
+        .bind(forecast.target)
         .execute(c)
         .await
         .rows()
