@@ -136,7 +136,7 @@ impl Bars {
         file: Csv,
     ) -> Result<Json<Imported>, Problem> {
         let ticker = ticker_in_path(&exchange, &ticker)?;
-        let (parsed, body_sha256) = parse(file, |text| market::parse_bars_csv(text)).await?;
+        let (parsed, body_sha256) = parse(file, market::parse_bars_csv).await?;
         let ParsedCsv { bars, refused } = parsed;
         let engine = shared.engine();
         let given = bars.len();

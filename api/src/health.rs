@@ -1,106 +1,133 @@
-//! `/health`: whether this process lives, and whether it can do its work: database, queue and cache, each asked with a limit.
+//! `/health`: is this process alive, and could it answer? Each dependency has two seconds; what they said goes to the log only.
 
 use crate::Shared;
 use crate::words::Tag;
 use poem::web::Data;
 use poem_openapi::payload::Json;
-use poem_openapi::{ApiResponse, Object, OpenApi};
+use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
+use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use workflows::Engine;
+use workflows::Db;
 
-/// Longest wait for one store.
-const CHECK_LIMIT: Duration = Duration::from_secs(2);
+/// How long a dependency may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 
-/// That it lives.
+/// The process lives.
 #[derive(Debug, Object)]
-struct Live {
-    /// `live`.
+struct Alive {
+    /// Always `live`.
     status: String,
     /// The program's version.
     version: String,
 }
 
-/// Whether it can work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename_all = "snake_case")]
+enum Readiness {
+    Ready,
+    Unready,
+}
+
+/// Whether everything needed answers.
 #[derive(Debug, Object)]
 struct Ready {
-    /// `ready` or `not_ready`.
-    status: String,
-    /// Each store: `ok`, or what is wrong.
+    /// `ready` when every check is ok.
+    status: Readiness,
+    /// One by one.
     checks: Checks,
 }
 
-/// Each store: `ok`, or what is wrong.
+/// One check per dependency.
 #[derive(Debug, Object)]
 struct Checks {
-    /// Reached, and its schema is this version's.
-    database: String,
-    /// What carries messages.
-    queue: String,
-    /// What keeps copies.
-    cache: String,
+    /// PostgreSQL or the embedded store: it answers and its schema is this version's.
+    database: Check,
+    /// What carries messages to workers.
+    queue: Check,
+    /// What keeps copies. Forecasts are served without it, from the archive.
+    cache: Check,
+}
+
+/// How one dependency is.
+#[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
+struct Check {
+    /// Whether it is well.
+    ok: bool,
+    /// Why not.
+    reason: Option<String>,
 }
 
 #[derive(ApiResponse)]
-enum Readiness {
-    /// Everything it needs answers.
+enum ReadyAnswer {
+    /// Everything needed answers.
     #[oai(status = 200)]
     Ready(Json<Ready>),
-    /// Something that it needs does not answer; `checks` names it.
+    /// Something does not; `checks` says what.
     #[oai(status = 503)]
-    NotReady(Json<Ready>),
+    Unready(Json<Ready>),
 }
 
 pub(crate) struct Health;
 
 #[OpenApi(tag = "Tag::Health")]
 impl Health {
-    /// Whether this process lives.
+    /// Whether this process lives. It asks nobody else.
     #[oai(path = "/health/live", method = "get", operation_id = "health_live")]
-    async fn live(&self, shared: Data<&Arc<Shared>>) -> Json<Live> {
-        Json(Live { status: "live".to_owned(), version: shared.state.version.to_owned() })
+    async fn live(&self, shared: Data<&Arc<Shared>>) -> Json<Alive> {
+        Json(Alive { status: "live".to_owned(), version: shared.state.version.to_owned() })
     }
 
-    /// Whether this process can work.
+    /// Whether this process can do its work.
     #[oai(path = "/health/ready", method = "get", operation_id = "health_ready")]
-    async fn ready(&self, shared: Data<&Arc<Shared>>) -> Readiness {
+    async fn ready(&self, shared: Data<&Arc<Shared>>) -> ReadyAnswer {
         let engine = shared.engine();
         let (database, queue, cache) = tokio::join!(
-            within("database", database(engine)),
-            within("queue", async { engine.queue.ping().await.map_err(|e| e.to_string()) }),
-            within("cache", async { engine.cache.ping().await.map_err(|e| e.to_string()) }),
+            check("database", database(&engine.db)),
+            check("queue", async {
+                engine.queue.ping().await.map_err(|error| NotWell::new("it does not answer", error))
+            }),
+            check("cache", async {
+                engine.cache.ping().await.map_err(|error| NotWell::new("it does not answer", error))
+            }),
         );
-        let ready = [&database, &queue, &cache].iter().all(|check| *check == "ok");
-        let checks = Checks { database, queue, cache };
-        if ready {
-            Readiness::Ready(Json(Ready { status: "ready".to_owned(), checks }))
-        } else {
-            Readiness::NotReady(Json(Ready { status: "not_ready".to_owned(), checks }))
-        }
+        let well = database.ok && queue.ok && cache.ok;
+        let status = if well { Readiness::Ready } else { Readiness::Unready };
+        let body = Json(Ready { status, checks: Checks { database, queue, cache } });
+        if well { ReadyAnswer::Ready(body) } else { ReadyAnswer::Unready(body) }
     }
 }
 
-async fn database(engine: &Engine) -> Result<(), String> {
-    // What the driver says may name hosts and users: it goes to the log, and the caller learns which store it is.
-    let away = |error: workflows::db::StoreError| {
-        tracing::warn!(%error, "the database is not ready");
-        "it does not answer".to_owned()
-    };
-    engine.db.read_clock().await.map_err(away)?;
-    match engine.db.missing_migrations().await.map_err(away)? {
+/// Why a dependency is not well: for everyone, and for the log.
+struct NotWell {
+    reason: String,
+    said: String,
+}
+
+impl NotWell {
+    fn new(reason: impl Into<String>, said: impl Display) -> Self {
+        Self { reason: reason.into(), said: said.to_string() }
+    }
+}
+
+async fn database(db: &Db) -> Result<(), NotWell> {
+    db.read_clock().await.map_err(|error| NotWell::new("it does not answer", error))?;
+    let missing = db.missing_migrations().await.map_err(|error| NotWell::new("its schema cannot be read", error))?;
+    match missing {
         0 => Ok(()),
-        missing => Err(format!("its schema lacks {missing} migrations; run `retainai migrate`")),
+        n => Err(NotWell::new(format!("{n} migrations are missing; run `retainai migrate`"), "behind")),
     }
 }
 
-async fn within(what: &'static str, check: impl Future<Output = Result<(), String>>) -> String {
-    match tokio::time::timeout(CHECK_LIMIT, check).await {
-        Ok(Ok(())) => "ok".to_owned(),
-        Ok(Err(why)) => {
-            tracing::debug!(what, why, "a store is not ready");
-            why
+async fn check(what: &'static str, asking: impl Future<Output = Result<(), NotWell>>) -> Check {
+    let late = || NotWell::new(format!("no answer within {} s", PATIENCE.as_secs()), "nothing");
+    match tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| Err(late())) {
+        Ok(()) => Check { ok: true, reason: None },
+        Err(NotWell { reason, said }) => {
+            tracing::warn!(what, reason, said, "not ready");
+            Check { ok: false, reason: Some(reason) }
         }
-        Err(_) => format!("no answer within {} s", CHECK_LIMIT.as_secs()),
     }
 }

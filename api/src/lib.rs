@@ -17,6 +17,8 @@ mod pages;
 mod paging;
 mod payload;
 mod problem;
+mod routes;
+mod run_view;
 mod runs;
 mod schedules;
 mod serving;
@@ -75,22 +77,23 @@ impl Shared {
     }
 }
 
-/// Puts the API together. A request passes, from the outside in: observe (id, log, metrics), problems (every error becomes
-/// `application/problem+json`), harden, compress, guard (who may ask), limits (how much, how long), and then its resource.
+/// Puts the API together. A request passes, from the outside in: observe (id, log, metrics), harden, problems (every error
+/// becomes `application/problem+json`), compress, guard (who may ask), limits (how much, how long), and then its resource.
 pub fn app(state: ApiState) -> App {
     let openapi = openapi::document();
-    let docs = openapi::docs_html();
-    let allow = Arc::new(problem::Allow::of(&openapi));
+    let docs = pages::docs(&openapi);
+    let known = Arc::new(routes::Routes::of(&openapi));
     let (hosts, time_limit) = (Arc::new(state.hosts.clone()), state.time_limit);
     let shared = Arc::new(Shared { state, flights: serving::Flights::default(), openapi, docs });
-    let routes = openapi::service().data(shared);
-    let app = routes
+    let (said, seen) = (known.clone(), known);
+    let app = openapi::service()
+        .data(shared)
         .around(move |next, request| limits::limit(next, request, time_limit))
         .around(move |next, request| guard::guard(next, request, hosts.clone()))
         .around(compress::compress)
+        .around(move |next, request| problem::say(next, request, said.clone()))
         .around(guard::harden)
-        .around(move |next, request| problem::say(next, request, allow.clone()))
-        .around(observe::observe);
+        .around(move |next, request| observe::observe(next, request, seen.clone()));
     Arc::new(app.boxed())
 }
 

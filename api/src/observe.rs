@@ -1,6 +1,7 @@
 //! Seeing requests: an id for each, one line in the log, a counter and a histogram. Label values are bounded: route patterns, known
 //! methods, statuses; never a path or a query.
 
+use crate::routes::Routes;
 use poem::http::{HeaderValue, Method, StatusCode};
 use poem::{Endpoint, PathPattern, Request, Response};
 use std::sync::Arc;
@@ -33,6 +34,7 @@ impl RequestId {
 pub(crate) async fn observe<E: Endpoint<Output = Response>>(
     next: Arc<E>,
     mut request: Request,
+    routes: Arc<Routes>,
 ) -> poem::Result<Response> {
     let id = RequestId::of(&request);
     request.set_data(id.clone());
@@ -45,7 +47,7 @@ pub(crate) async fn observe<E: Endpoint<Output = Response>>(
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let (status, took) = (response.status(), began.elapsed());
-    let route = route_label(&response);
+    let route = route_label(&routes, &response);
     metrics::counter!(REQUESTS_TOTAL, "route" => route.clone(), "method" => method, "status" => status.as_str().to_owned())
         .increment(1);
     metrics::histogram!(REQUEST_SECONDS, "route" => route, "method" => method).record(took.as_secs_f64());
@@ -60,12 +62,12 @@ pub(crate) async fn observe<E: Endpoint<Output = Response>>(
     Ok(response)
 }
 
-fn route_label(response: &Response) -> String {
-    match response.data::<PathPattern>() {
-        Some(pattern) if !pattern.0.is_empty() => pattern.0.to_string(),
+fn route_label(routes: &Routes, response: &Response) -> String {
+    match routes.path(response.data::<PathPattern>()) {
+        Some(path) => path.to_owned(),
         // A page that is not there; or a request refused at the door, whose path says nothing.
-        _ if response.status() == StatusCode::NOT_FOUND => "unknown".to_owned(),
-        _ => "refused".to_owned(),
+        None if response.status() == StatusCode::NOT_FOUND => "unknown".to_owned(),
+        None => "refused".to_owned(),
     }
 }
 

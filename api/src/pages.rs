@@ -1,55 +1,91 @@
-//! What is not a resource: the start page until the dashboard lands, the document and its viewer, metrics.
+//! What is not a resource: the first page, the document and its reader, and the metrics. They are not in the document themselves.
 
 use crate::Shared;
 use crate::problem::Problem;
-use poem::http::{HeaderValue, header};
+use poem::http::header;
 use poem::web::Data;
-use poem::{Response, handler};
+use poem::{IntoResponse, Response};
+use poem_openapi::payload::Binary;
+use poem_openapi::{ApiResponse, OpenApi};
 use std::sync::Arc;
 
-const START: &str = "<!DOCTYPE html>
-<html lang=\"en\"><head><meta charset=\"utf-8\"><title>RetainAI</title></head>
-<body><h1>RetainAI</h1>
-<p>Forecasts of the next session's close of equities on NASDAQ and NEPSE. A statistical estimate, not financial advice.</p>
+/// Until the dashboard stands here.
+const FIRST_PAGE: &str = r#"<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>RetainAI</title></head>
+<body>
+<h1>RetainAI</h1>
 <ul>
-<li><a href=\"/v1/forecasts\">Forecasts</a></li>
-<li><a href=\"/v1/runs\">Runs</a></li>
-<li><a href=\"/v1/tickers\">Tickers</a></li>
-<li><a href=\"/docs\">The API, explained</a> (<a href=\"/openapi.json\">OpenAPI document</a>)</li>
-<li><a href=\"/health/ready\">Health</a>, <a href=\"/metrics\">metrics</a></li>
-</ul></body></html>
-";
+<li><a href="/v1/forecasts">Forecasts</a></li>
+<li><a href="/docs">The API, to read and to try</a></li>
+<li><a href="/health/ready">Health</a></li>
+</ul>
+<p>A statistical estimate, not financial advice.</p>
+</body>
+</html>
+"#;
 
-/// The viewer brings its scripts and styles inside the page.
-const VIEWER_POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'",
-);
+/// The reader's script and style stand inside the page; it loads nothing from elsewhere and talks to this server only.
+const DOCS_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data:; \
+                           connect-src 'self'; frame-ancestors 'none'";
 
-#[handler]
-pub(crate) fn start() -> Response {
-    page("text/html; charset=utf-8", START.to_owned())
+/// A page of our own making, as it is.
+struct Page(Response);
+
+impl IntoResponse for Page {
+    fn into_response(self) -> Response {
+        self.0
+    }
 }
 
-#[handler]
-pub(crate) fn show_docs(shared: Data<&Arc<Shared>>) -> Response {
-    let mut response = page("text/html; charset=utf-8", shared.docs.clone());
-    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, VIEWER_POLICY);
-    response
+impl ApiResponse for Page {
+    fn meta() -> poem_openapi::registry::MetaResponses {
+        <Binary<Vec<u8>> as ApiResponse>::meta()
+    }
+
+    fn register(_: &mut poem_openapi::registry::Registry) {}
 }
 
-#[handler]
-pub(crate) fn show_document(shared: Data<&Arc<Shared>>) -> Response {
-    page("application/json", shared.openapi.clone())
+impl Page {
+    fn of(content_type: &str, body: String) -> Self {
+        Self(Response::builder().content_type(content_type).body(body))
+    }
 }
 
-#[handler]
-pub(crate) fn show_metrics(shared: Data<&Arc<Shared>>) -> Result<Response, Problem> {
-    let Some(metrics) = &shared.state.metrics else {
-        return Err(Problem::not_found("no_metrics", "There are no metrics here", "This process records none."));
-    };
-    Ok(page("text/plain; version=0.0.4; charset=utf-8", metrics.render()))
+/// Swagger UI over the document, in one file.
+pub(crate) fn docs(document: &str) -> String {
+    // Inside a script element only `</` could end it; in JSON a slash may be escaped.
+    crate::openapi::reader(&document.replace("</", "<\\/"))
 }
 
-fn page(content_type: &str, body: String) -> Response {
-    Response::builder().content_type(content_type).body(body)
+pub(crate) struct Pages;
+
+#[OpenApi]
+impl Pages {
+    #[oai(path = "/", method = "get", hidden)]
+    async fn first(&self) -> Page {
+        Page::of("text/html; charset=utf-8", FIRST_PAGE.to_owned())
+    }
+
+    #[oai(path = "/docs", method = "get", hidden)]
+    async fn docs(&self, shared: Data<&Arc<Shared>>) -> Page {
+        let mut page = Page::of("text/html; charset=utf-8", shared.docs.clone());
+        let policy = poem::http::HeaderValue::from_static(DOCS_POLICY);
+        page.0.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+        page
+    }
+
+    #[oai(path = "/openapi.json", method = "get", hidden)]
+    async fn document(&self, shared: Data<&Arc<Shared>>) -> Page {
+        Page::of("application/json", shared.openapi.clone())
+    }
+
+    #[oai(path = "/metrics", method = "get", hidden)]
+    async fn metrics(&self, shared: Data<&Arc<Shared>>) -> Result<Page, Problem> {
+        let Some(metrics) = &shared.state.metrics else {
+            let detail = "This process keeps no metrics.";
+            return Err(Problem::not_found("no_metrics", "There are no metrics here", detail));
+        };
+        Ok(Page::of("text/plain; version=0.0.4; charset=utf-8", metrics.render()))
+    }
 }

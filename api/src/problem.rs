@@ -2,6 +2,7 @@
 //! response that tells the reader what to do and never what our libraries said.
 
 use crate::observe::RequestId;
+use crate::routes::Routes;
 use poem::error::{MethodNotAllowedError, NotFoundError, ReadBodyError, ResponseError};
 use poem::http::{HeaderName, HeaderValue, StatusCode, header};
 use poem::{Endpoint, Error, PathPattern, Request, Response};
@@ -9,7 +10,6 @@ use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError, Par
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::{ToJSON, Type};
 use poem_openapi::{ApiResponse, Object};
-use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use workflows::db::StoreError;
@@ -169,36 +169,11 @@ impl ApiResponse for Problem {
     }
 }
 
-/// The methods of each path pattern (`/v1/runs/:id`), for the `Allow` header of a 405.
-pub(crate) struct Allow(HashMap<String, String>);
-
-impl Allow {
-    /// Reads them from the OpenAPI document. Paths that are not in it are pages, which are only read.
-    pub(crate) fn of(document: &str) -> Self {
-        let document: serde_json::Value = serde_json::from_str(document).unwrap_or_default();
-        let mut by_pattern = HashMap::new();
-        for (path, operations) in document["paths"].as_object().into_iter().flatten() {
-            let mut methods: Vec<String> =
-                operations.as_object().into_iter().flatten().map(|(method, _)| method.to_uppercase()).collect();
-            if methods.iter().any(|method| method == "GET") {
-                methods.push("HEAD".to_owned());
-            }
-            methods.sort();
-            by_pattern.insert(path.replace('{', ":").replace('}', ""), methods.join(", "));
-        }
-        Self(by_pattern)
-    }
-
-    fn at(&self, pattern: Option<&PathPattern>) -> &str {
-        pattern.and_then(|pattern| self.0.get(&*pattern.0)).map_or("GET, HEAD", String::as_str)
-    }
-}
-
 /// The layer in which every error becomes a problem; a panic too.
 pub(crate) async fn say<E: Endpoint<Output = Response>>(
     next: Arc<E>,
     request: Request,
-    allow: Arc<Allow>,
+    routes: Arc<Routes>,
 ) -> poem::Result<Response> {
     use futures::FutureExt;
     let request_id = request.data::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
@@ -208,7 +183,7 @@ pub(crate) async fn say<E: Endpoint<Output = Response>>(
         Err(_) => Problem::internal(&"a handler panicked").into(),
     };
     let pattern = error.data::<PathPattern>().cloned();
-    let mut response = translate(error, allow.at(pattern.as_ref())).render(&request_id);
+    let mut response = translate(error, routes.allow(pattern.as_ref())).render(&request_id);
     if let Some(pattern) = pattern {
         response.set_data(pattern);
     }

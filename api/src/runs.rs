@@ -1,157 +1,72 @@
-//! `/v1/runs`: what the engine does and has done; start a run, cancel it, repeat it.
+//! `/v1/runs`: what the engine does and has done, and what a person may ask of it: start, cancel, run again.
 
 use crate::Shared;
 use crate::paging::{after, cursor, page};
 use crate::problem::Problem;
-use crate::words::{
-    AttemptOutcome, ExchangeName, RunStateName, StepStateName, Tag, exchange_in_query, ticker_in_path, unknown_ticker,
-    word,
-};
-use chrono::{DateTime, NaiveDate, Utc};
-use market::{Ticker, latest_final_session};
+use crate::run_view::{RunDetail, RunPage, RunView};
+use crate::words::{RunStateName, Tag, exchange_in_query, ticker_in_path, unknown_ticker};
+use chrono::NaiveDate;
 use poem::web::Data;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use std::sync::Arc;
 use uuid::Uuid;
-use workflows::ledger::{self, AttemptRow, RunFilter, RunRow, StepRow};
-use workflows::plan::Step;
-use workflows::state::RunState;
+use workflows::Engine;
+use workflows::ledger::{self, RunFilter, RunRow};
+use workflows::plan::{Plan, Step};
 use workflows::stores::tickers;
 
-/// Longest idempotency key.
-const LONGEST_KEY: usize = 200;
-
-/// One ticker, one pass through the chain, for one session.
-#[derive(Debug, Object)]
-#[oai(rename = "Run", skip_serializing_if_is_none)]
-struct RunView {
-    /// Its id; time-ordered.
-    id: Uuid,
-    /// What it goes through.
-    plan: String,
-    /// Where the ticker trades.
-    exchange: ExchangeName,
-    /// The symbol, `AAPL`.
-    ticker: String,
-    /// The session it is for: what it aimed at, corrected by what it found.
-    session: NaiveDate,
-    /// Where it stands.
-    state: RunStateName,
-    /// Why it failed, or what a reader should know.
-    reason: Option<String>,
-    /// The schedule that started it; absent when a person did.
-    schedule: Option<String>,
-    /// Greater first.
-    priority: i64,
-    /// Whether its steps send no request.
-    offline: bool,
-    /// The run that it repeats.
-    rerun_of: Option<Uuid>,
-    /// When it was started.
-    created_at: DateTime<Utc>,
-    /// When its first step began.
-    started_at: Option<DateTime<Utc>>,
-    /// When it ended.
-    finished_at: Option<DateTime<Utc>>,
-    /// Its steps in order. Only where one run was asked for.
-    steps: Option<Vec<StepView>>,
-    /// Every try of every step, oldest first. Only where one run was asked for.
-    attempts: Option<Vec<AttemptView>>,
-}
-
-/// One step of a run.
-#[derive(Debug, Object)]
-#[oai(rename = "Step", skip_serializing_if_is_none)]
-struct StepView {
-    /// `scrape`, `finetune`, `cache`, `archive` or `cleanup`.
-    step: String,
-    /// Its place in the chain, from 0.
-    seq: i64,
-    /// Where it stands.
-    state: StepStateName,
-    /// Attempts so far.
-    attempt: i64,
-    /// The last attempt.
-    max_attempts: i64,
-    /// Rises whenever it becomes ready again.
-    generation: i64,
-    /// Fencing number: rises with each claim.
-    epoch: i64,
-    /// Not before this instant.
-    due_at: DateTime<Utc>,
-    /// What it says of its result.
-    note: Option<String>,
-    /// What went wrong last.
-    error: Option<String>,
-    /// When it ended.
-    finished_at: Option<DateTime<Utc>>,
-}
-
-/// One try of a step.
-#[derive(Debug, Object)]
-#[oai(rename = "Attempt", skip_serializing_if_is_none)]
-struct AttemptView {
-    /// Which step.
-    step: String,
-    /// Fencing number of this try.
-    epoch: i64,
-    /// Which try.
-    attempt: i64,
-    /// Who tried.
-    worker: String,
-    /// When it began.
-    started_at: DateTime<Utc>,
-    /// When it ended.
-    finished_at: Option<DateTime<Utc>>,
-    /// How it ended.
-    outcome: AttemptOutcome,
-    /// In words.
-    detail: Option<String>,
-}
-
-/// Runs, newest first.
-#[derive(Debug, Object)]
-#[oai(skip_serializing_if_is_none)]
-struct RunPage {
-    /// At most `limit` of them.
-    items: Vec<RunView>,
-    /// Asks for the page after this one; absent on the last.
-    next_cursor: Option<String>,
-}
-
-/// Asks for a run.
+/// A run that is wanted.
 #[derive(Debug, Object)]
 #[oai(deny_unknown_fields)]
 struct StartRun {
     /// NASDAQ or NEPSE.
     exchange: String,
-    /// The symbol, `AAPL`.
-    #[oai(validator(max_length = 16))]
+    /// The symbol, AAPL.
     ticker: String,
-    /// The session to aim at; the latest by default.
+    /// The session it aims at; without it the latest one that is final by the market clock.
     session: Option<NaiveDate>,
-    /// Whether its steps must send no request.
+    /// Whether it must send no request; it then takes the bars already archived.
     #[oai(default)]
     offline: bool,
 }
 
-/// Says where a repeated run begins.
-#[derive(Debug, Default, Object)]
+/// How a run is to be repeated.
+#[derive(Debug, Object)]
 #[oai(deny_unknown_fields)]
-struct Rerun {
-    /// The step to begin from; by default the one that failed, or the first.
+struct RerunRun {
+    /// The step to begin from: `scrape`, `finetune`, `cache`, `archive` or `cleanup`. Without it, the first that failed; else the first.
     from: Option<String>,
 }
 
 #[derive(ApiResponse)]
-enum Accepted {
-    /// The run; it goes on by itself.
+enum StartAnswer {
+    /// It was started under this Idempotency-Key before: the same run.
+    #[oai(status = 200)]
+    Known(
+        Json<RunView>,
+        /// Where it stands.
+        #[oai(header = "Location")]
+        String,
+    ),
+    /// Started. It waits for a worker.
     #[oai(status = 202)]
-    Run(
-        Json<Box<RunView>>,
-        /// Where the run is.
+    Started(
+        Json<RunView>,
+        /// Where it stands.
+        #[oai(header = "Location")]
+        String,
+    ),
+}
+
+#[derive(ApiResponse)]
+enum AcceptedAnswer {
+    /// Under way.
+    #[oai(status = 202)]
+    Accepted(
+        Json<RunView>,
+        /// Where it stands.
         #[oai(header = "Location")]
         String,
     ),
@@ -163,7 +78,7 @@ pub(crate) struct Runs;
 impl Runs {
     /// Runs, newest first.
     #[oai(path = "/v1/runs", method = "get", operation_id = "list_runs")]
-    #[allow(clippy::too_many_arguments, reason = "one per query parameter")]
+    #[allow(clippy::too_many_arguments, reason = "they are the parameters of one request")]
     async fn list(
         &self,
         shared: Data<&Arc<Shared>>,
@@ -171,7 +86,7 @@ impl Runs {
         exchange: Query<Option<String>>,
         /// Only this symbol.
         ticker: Query<Option<String>>,
-        /// Only these states, separated by commas: queued, running, succeeded, failed, cancelled, no_new_session.
+        /// Only these states, separated by commas: `queued,running`.
         state: Query<Option<String>>,
         /// Only this session.
         session: Query<Option<NaiveDate>>,
@@ -182,100 +97,99 @@ impl Runs {
         cursor: Query<Option<String>>,
     ) -> Result<Json<RunPage>, Problem> {
         let filter = RunFilter {
-            exchange: exchange_in_query(exchange.as_deref())?.map(|e| e.as_str().to_owned()),
-            ticker: ticker.0.map(|symbol| symbol.trim().to_ascii_uppercase()),
+            exchange: exchange_in_query(exchange.as_deref())?.map(|exchange| exchange.as_str().to_owned()),
+            ticker: ticker.as_deref().map(symbol_in_query).transpose()?,
             session: session.0,
-            states: states(state.as_deref())?,
+            states: states(state.as_deref().unwrap_or_default())?,
             before: after("run", cursor.as_deref())?,
         };
         let limit = limit.0 as usize;
         let rows = ledger::list_runs(&shared.engine().db, &filter, limit as i64 + 1).await?;
         let (rows, more) = page(rows, limit);
         let next_cursor = rows.last().filter(|_| more).map(|row| self::cursor("run", row.id));
-        Ok(Json(RunPage { items: rows.into_iter().map(RunView::of).collect::<Result<_, _>>()?, next_cursor }))
+        let items = rows.into_iter().map(RunView::of).collect::<Result<_, _>>()?;
+        Ok(Json(RunPage { items, next_cursor }))
     }
 
     /// One run with its steps and attempts.
     #[oai(path = "/v1/runs/:id", method = "get", operation_id = "get_run")]
-    async fn get(
-        &self,
-        shared: Data<&Arc<Shared>>,
-        /// Its id.
-        id: Path<String>,
-    ) -> Result<Json<Box<RunView>>, Problem> {
-        Ok(Json(in_full(&shared, run_in_path(&id)?).await?))
+    async fn get(&self, shared: Data<&Arc<Shared>>, id: Path<Uuid>) -> Result<Json<RunDetail>, Problem> {
+        let found = ledger::get_run(&shared.engine().db, id.0).await?;
+        let (run, steps, attempts) = found.ok_or_else(|| unknown_run(id.0))?;
+        Ok(Json(RunDetail::of(run, steps, attempts)?))
     }
 
     /// Starts a run.
-    ///
-    /// With an `Idempotency-Key`, the same request again answers with the same run.
     #[oai(path = "/v1/runs", method = "post", operation_id = "start_run")]
     async fn start(
         &self,
         shared: Data<&Arc<Shared>>,
-        /// Makes a repeat of this request harmless; at most 200 characters.
-        #[oai(name = "Idempotency-Key")]
+        /// Asking again under the same key is asking once: the answer is the same run.
+        #[oai(name = "Idempotency-Key", validator(min_length = 1, max_length = 200))]
         idempotency_key: Header<Option<String>>,
         body: Json<StartRun>,
-    ) -> Result<Accepted, Problem> {
+    ) -> Result<StartAnswer, Problem> {
         let engine = shared.engine();
-        let ticker = ticker_of_body(&body.0)?;
-        if idempotency_key.as_ref().is_some_and(|key| key.is_empty() || key.len() > LONGEST_KEY) {
-            return Err(Problem::bad_parameter("Idempotency-Key", format!("1 to {LONGEST_KEY} characters")));
+        let StartRun { exchange, ticker, session, offline } = body.0;
+        let exchange: market::Exchange = exchange
+            .parse()
+            .map_err(|error: market::UnknownExchange| Problem::bad_field("exchange", error.to_string()))?;
+        let ticker = ticker_in_path(exchange.as_str(), &ticker)?;
+        tickers::get(&engine.db, &ticker).await?.ok_or_else(|| unknown_ticker(&ticker))?;
+        let session = session.unwrap_or_else(|| market::latest_final_session(exchange, engine.market_clock.now()));
+        // A prefix, so that a caller's key never meets one of the engine's own.
+        let key = idempotency_key.0.map(|key| format!("api:{key}"));
+        let wanted = engine.manual_run(ticker.clone(), session, offline, key);
+        let started = engine.start(&[wanted]).await?;
+        let started = started.first().ok_or_else(|| Problem::internal(&"a run was neither started nor found"))?;
+        let run = read(engine, started.id).await?;
+        let location = format!("/v1/runs/{}", run.id);
+        if started.created {
+            return Ok(StartAnswer::Started(Json(RunView::of(run)?), location));
         }
-        if tickers::get(&engine.db, &ticker).await?.is_none() {
-            return Err(unknown_ticker(&ticker));
+        // Not the session: a run may have moved to the one that it found.
+        if (run.exchange.as_str(), run.ticker.as_str(), run.offline) != (exchange.as_str(), ticker.symbol(), offline) {
+            let detail = format!("Under this Idempotency-Key the run {} was started. Take another key.", run.id);
+            return Err(Problem::conflict("idempotency_conflict", "The key belongs to another request", detail));
         }
-        let session =
-            body.session.unwrap_or_else(|| latest_final_session(ticker.exchange(), engine.market_clock.now()));
-        let new = engine.manual_run(ticker.clone(), session, body.offline, idempotency_key.0.clone());
-        let started = engine.start(&[new]).await?;
-        let Some(started) = started.first() else {
-            return Err(Problem::internal(&"a run was neither started nor found"));
-        };
-        let run = in_full(&shared, started.id).await?;
-        if run.ticker != ticker.symbol() || run.exchange != ticker.exchange().into() {
-            let detail = format!("This key has started the run {} of another ticker. Use a new key.", run.id);
-            return Err(Problem::conflict("idempotency_key_reused", "The key belongs to another request", detail));
-        }
-        Ok(accepted(run))
+        Ok(StartAnswer::Known(Json(RunView::of(run)?), location))
     }
 
-    /// Cancels a run. Its open steps end at once; what it has staged is still cleaned up.
+    /// Cancels a run.
+    ///
+    /// Its open steps end at once; cleaning up still runs. Cancelling twice is cancelling once.
     #[oai(path = "/v1/runs/:id/cancel", method = "post", operation_id = "cancel_run")]
-    async fn cancel(
-        &self,
-        shared: Data<&Arc<Shared>>,
-        /// Its id.
-        id: Path<String>,
-    ) -> Result<Accepted, Problem> {
-        let id = run_in_path(&id)?;
-        let run = in_full(&shared, id).await?;
-        if !shared.engine().cancel(id, "cancelled by an operator").await? {
-            let detail = format!("It is {} or about to end; there is nothing to cancel.", text(run.state).as_str());
-            return Err(Problem::conflict("run_has_ended", "The run has ended", detail));
+    async fn cancel(&self, shared: Data<&Arc<Shared>>, id: Path<Uuid>) -> Result<AcceptedAnswer, Problem> {
+        let engine = shared.engine();
+        let cancelled = engine.cancel(id.0, "cancelled by a person").await?;
+        let run = read(engine, id.0).await?;
+        if !cancelled && run.verdict.as_deref() != Some("cancelled") {
+            let detail = match run.state.as_str() {
+                "queued" | "running" => format!("The run {} is ending already.", run.id),
+                state => format!("The run {} has ended: {state}.", run.id),
+            };
+            return Err(Problem::conflict("run_ended", "There is nothing left to cancel", detail));
         }
-        Ok(accepted(in_full(&shared, id).await?))
+        accepted(run)
     }
 
-    /// Starts a new run that repeats this one, from the step that failed or from the one named.
-    #[oai(path = "/v1/runs/:id/rerun", method = "post", operation_id = "rerun")]
+    /// Runs it again, as a new run of the same session.
+    #[oai(path = "/v1/runs/:id/rerun", method = "post", operation_id = "rerun_run")]
     async fn rerun(
         &self,
         shared: Data<&Arc<Shared>>,
-        /// Its id.
-        id: Path<String>,
-        body: Json<Option<Rerun>>,
-    ) -> Result<Accepted, Problem> {
-        let id = run_in_path(&id)?;
-        let from = body.0.and_then(|body| body.from);
-        let from: Option<Step> = from
-            .map(|step| {
-                step.parse().map_err(|e: workflows::plan::UnknownStep| Problem::bad_field("from", e.to_string()))
-            })
-            .transpose()?;
-        let started = shared.engine().rerun(id, from).await?.ok_or_else(|| unknown_run(&id.to_string()))?;
-        Ok(accepted(in_full(&shared, started.id).await?))
+        id: Path<Uuid>,
+        body: Json<Option<RerunRun>>,
+    ) -> Result<AcceptedAnswer, Problem> {
+        let engine = shared.engine();
+        let old = read(engine, id.0).await?;
+        if matches!(old.state.as_str(), "queued" | "running") {
+            let detail = "Cancel it first, or wait until it has ended.";
+            return Err(Problem::conflict("run_open", "The run has not ended", detail));
+        }
+        let from = body.0.and_then(|body| body.from).map(|from| step_of(&old, &from)).transpose()?;
+        let started = engine.rerun(id.0, from).await?.ok_or_else(|| unknown_run(id.0))?;
+        accepted(read(engine, started.id).await?)
     }
 }
 
@@ -283,109 +197,47 @@ fn default_limit() -> u32 {
     50
 }
 
-fn accepted(run: Box<RunView>) -> Accepted {
+async fn read(engine: &Engine, id: Uuid) -> Result<RunRow, Problem> {
+    ledger::get_run(&engine.db, id).await?.map(|(run, _, _)| run).ok_or_else(|| unknown_run(id))
+}
+
+fn accepted(run: RunRow) -> Result<AcceptedAnswer, Problem> {
     let location = format!("/v1/runs/{}", run.id);
-    Accepted::Run(Json(run), location)
+    Ok(AcceptedAnswer::Accepted(Json(RunView::of(run)?), location))
 }
 
-fn run_in_path(id: &str) -> Result<Uuid, Problem> {
-    id.parse().map_err(|_| unknown_run(id))
+fn unknown_run(id: Uuid) -> Problem {
+    let detail = format!("There is no run {id}. GET /v1/runs lists those there are.");
+    Problem::not_found("unknown_run", "There is no such run here", detail)
 }
 
-fn unknown_run(id: &str) -> Problem {
-    let shown: String = id.chars().take(40).collect();
-    Problem::not_found(
-        "unknown_run",
-        "There is no such run here",
-        format!("`{shown}` is the id of no run. GET /v1/runs lists them."),
-    )
+/// The step that a caller names, if the run's plan has it.
+fn step_of(run: &RunRow, from: &str) -> Result<Step, Problem> {
+    let step: Step =
+        from.parse().map_err(|e: workflows::plan::UnknownStep| Problem::bad_field("from", e.to_string()))?;
+    match Plan::named(&run.plan).and_then(|plan| plan.policy(step)) {
+        Some(_) => Ok(step),
+        None => Err(Problem::bad_field("from", format!("the plan `{}` has no step `{from}`", run.plan))),
+    }
 }
 
-fn ticker_of_body(body: &StartRun) -> Result<Ticker, Problem> {
-    ticker_in_path(&body.exchange, &body.ticker)
+/// The symbol that a filter names, on whichever exchange.
+fn symbol_in_query(symbol: &str) -> Result<String, Problem> {
+    let ticker = market::Ticker::new(market::Exchange::Nasdaq, symbol);
+    ticker.map(|t| t.symbol().to_owned()).map_err(|error| Problem::bad_parameter("ticker", error.to_string()))
 }
 
-fn states(list: Option<&str>) -> Result<Vec<String>, Problem> {
-    list.into_iter()
-        .flat_map(|list| list.split(','))
-        .map(str::trim)
-        .filter(|word| !word.is_empty())
-        .map(|word| match RunState::from_word(word) {
-            Some(state) => Ok(state.as_str().to_owned()),
-            None => Err(Problem::bad_parameter(
-                "state",
-                "use queued, running, succeeded, failed, cancelled, no_new_session",
-            )),
+/// A comma-separated list of states; each must be one.
+fn states(list: &str) -> Result<Vec<String>, Problem> {
+    let states = list.split(',').map(str::trim).filter(|state| !state.is_empty());
+    states
+        .map(|state| {
+            let known = poem_openapi::types::ParseFromJSON::parse_from_json(Some(state.into()));
+            let known: Result<RunStateName, _> = known;
+            known.map(|_| state.to_owned()).map_err(|_| {
+                let states = "queued, running, succeeded, failed, cancelled, no_new_session";
+                Problem::bad_parameter("state", format!("`{state}` is none of {states}"))
+            })
         })
         .collect()
-}
-
-fn text(state: RunStateName) -> RunState {
-    state.into()
-}
-
-async fn in_full(shared: &Shared, id: Uuid) -> Result<Box<RunView>, Problem> {
-    let Some((run, steps, attempts)) = ledger::get_run(&shared.engine().db, id).await? else {
-        return Err(unknown_run(&id.to_string()));
-    };
-    let mut view = RunView::of(run)?;
-    view.steps = Some(steps.into_iter().map(StepView::of).collect::<Result<_, _>>()?);
-    view.attempts = Some(attempts.into_iter().map(AttemptView::of).collect::<Result<_, _>>()?);
-    Ok(Box::new(view))
-}
-
-impl RunView {
-    fn of(row: RunRow) -> Result<Self, Problem> {
-        Ok(Self {
-            id: row.id,
-            plan: row.plan,
-            exchange: word(&row.exchange)?,
-            ticker: row.ticker,
-            session: row.session,
-            state: word(&row.state)?,
-            reason: row.reason,
-            schedule: row.schedule_id,
-            priority: row.priority,
-            offline: row.offline,
-            rerun_of: row.lineage,
-            created_at: row.created_at.0,
-            started_at: row.started_at.map(|at| at.0),
-            finished_at: row.finished_at.map(|at| at.0),
-            steps: None,
-            attempts: None,
-        })
-    }
-}
-
-impl StepView {
-    fn of(row: StepRow) -> Result<Self, Problem> {
-        Ok(Self {
-            state: word(&row.state)?,
-            step: row.step,
-            seq: row.seq,
-            attempt: row.attempt,
-            max_attempts: row.max_attempts,
-            generation: row.generation,
-            epoch: row.epoch,
-            due_at: row.due_at.0,
-            note: row.note,
-            error: row.error,
-            finished_at: row.finished_at.map(|at| at.0),
-        })
-    }
-}
-
-impl AttemptView {
-    fn of(row: AttemptRow) -> Result<Self, Problem> {
-        Ok(Self {
-            outcome: word(&row.outcome)?,
-            step: row.step,
-            epoch: row.epoch,
-            attempt: row.attempt,
-            worker: row.worker,
-            started_at: row.started_at.0,
-            finished_at: row.finished_at.map(|at| at.0),
-            detail: row.detail,
-        })
-    }
 }

@@ -7,8 +7,9 @@ use chrono::{DateTime, Utc};
 use forecast::{ForecastError, Model};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use market::{Forecast, MIN_CLOSES, Series, Ticker};
+use market::{Forecast, MIN_CLOSES, Origin, Series, Ticker};
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use workflows::stores::{archive, forecasts, tickers};
 use workflows::{Engine, stores::forecasts::StoredForecast};
@@ -55,7 +56,9 @@ impl Flights {
     fn begin(&self, engine: Arc<Engine>, ticker: Ticker) -> Flight {
         let flights = self.0.clone();
         let task = tokio::spawn(async move {
-            let answer = look_up(&engine, &ticker).await;
+            // A panic must not leave its flight behind, or every later reader would get its answer.
+            let landed = AssertUnwindSafe(look_up(&engine, &ticker)).catch_unwind().await;
+            let answer = landed.unwrap_or_else(|_| Err(Problem::internal(&"a look-up panicked")));
             flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticker);
             answer
         });
@@ -95,8 +98,9 @@ async fn look_up(engine: &Arc<Engine>, ticker: &Ticker) -> Answer {
     let series = Arc::new(series);
     if let Some(weights) = champion(engine, row.champion.as_deref()).await? {
         match issue(engine, Some(weights), &series).await {
-            Ok(issued) => return publish(engine, issued).await,
-            // For example between two steps of a run, when the model has learnt a session that is archived a moment later.
+            Ok(issued) if issued.0.origin == Origin::Model => return publish(engine, issued).await,
+            // Between two steps of a run the model knows a session whose bars are archived a moment later.
+            Ok(_) => tracing::debug!(%ticker, "the champion is ahead of the archive; serving what there is without it"),
             Err(error) => {
                 tracing::warn!(%ticker, %error, "the champion could not predict; serving what there is without it")
             }

@@ -262,7 +262,7 @@ async fn the_embedded_program_takes_back_what_its_former_self_held() {
     };
     let former = engine(Queue::Memory(MemoryQueue::default()));
     let run = former.manual_run(Ticker::parse("NASDAQ:AAPL").unwrap(), "2024-03-05".parse().unwrap(), true, None);
-    former.start(&[run.clone()]).await.unwrap();
+    former.start(std::slice::from_ref(&run)).await.unwrap();
     let message = ledger::due(&former.db, &Step::Scrape.queue(10), now + chrono::TimeDelta::seconds(5), now, 1)
         .await
         .unwrap()
@@ -310,7 +310,7 @@ async fn leases_are_renewed_while_a_body_works_and_lapse_when_nobody_does() {
     tokio::spawn(engine.clone().work(bodies, |_| 1, stop.clone(), Duration::from_secs(5)));
     tokio::spawn(reconcile(engine.clone(), stop.clone()));
     let run = engine.manual_run(Ticker::parse("NASDAQ:AAPL").unwrap(), "2024-03-05".parse().unwrap(), true, None);
-    engine.start(&[run.clone()]).await.unwrap();
+    engine.start(std::slice::from_ref(&run)).await.unwrap();
     let ended = async {
         while ledger::open_runs(&engine.db).await.unwrap() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;

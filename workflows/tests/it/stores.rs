@@ -102,7 +102,7 @@ async fn claimed(db: &Db, step: Step) -> ledger::Claim {
         idempotency_key: None,
         repeats: Some((Uuid::nil(), step)),
     };
-    ledger::start(db, &[new.clone()], now()).await.unwrap();
+    ledger::start(db, std::slice::from_ref(&new), now()).await.unwrap();
     let messages = ledger::due(db, &step.queue(0), now(), now(), 100).await.unwrap();
     let message = messages.into_iter().find(|m| m.run == new.id).unwrap();
     ledger::claim(db, &message, Uuid::new_v4(), "test", now(), now() + TimeDelta::seconds(20)).await.unwrap().unwrap()

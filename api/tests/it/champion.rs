@@ -1,0 +1,192 @@
+//! Forecasts of tickers whose model serves: made on a miss, stored, cached, listed.
+
+use crate::{FRIDAY, MONDAY, World, ask, csv, date, weekdays};
+use forecast::{Recipe, finetune, input_hash, seed_for};
+use market::Ticker;
+use poem::Body;
+use poem::http::Method;
+use workflows::ledger::{claim, complete};
+use workflows::message::Message;
+use workflows::plan::Step;
+use workflows::stores::{archive, models::NewModel};
+use workflows::{Effect, Outcome};
+
+const AAPL: &str = "/v1/forecasts/NASDAQ/AAPL";
+
+/// Trains on the archived bars and registers the model as a run does: through the finetune step.
+async fn train(world: &World, ticker: &str) -> String {
+    let engine = &world.engine;
+    let ticker = Ticker::parse(ticker).unwrap();
+    let series = archive::series(&engine.db, &ticker).await.unwrap().unwrap();
+    let recipe = Recipe::default();
+    let (as_of, hash) = (series.last_session().unwrap(), input_hash(&series));
+    let seed = seed_for(&ticker, as_of, &recipe.id());
+    let model = finetune(None, &series, &recipe, seed).unwrap();
+    let new = NewModel {
+        hash: model.hash().to_owned(),
+        ticker: ticker.clone(),
+        parent: None,
+        recipe: recipe.id(),
+        seed,
+        as_of,
+        input_hash: hash,
+        metrics: serde_json::json!({}),
+        weights: model.to_bytes(),
+    };
+    register(world, new).await;
+    model.hash().to_owned()
+}
+
+#[tokio::test]
+async fn a_miss_predicts_stores_and_caches() {
+    let world = World::new().await;
+    world.import("NASDAQ:AAPL", 120).await;
+    let model = train(&world, "NASDAQ:AAPL").await;
+    let issued = world.get(AAPL).await;
+    let body = issued.ok();
+    assert_eq!((&body["origin"], &body["model_version"]), (&"model".into(), &model.as_str().into()));
+    assert_eq!((&body["as_of"], &body["target"], &body["cached"]), (&FRIDAY.into(), &MONDAY.into(), &false.into()));
+    assert_eq!(world.get("/v1/tickers/NASDAQ/AAPL").await.ok()["model_version"], model);
+    // The second reader is served from the cache and has the same forecast.
+    let cached = world.get(AAPL).await.ok();
+    assert_eq!((&cached["cached"], &cached["issued_at"]), (&true.into(), &body["issued_at"]));
+    // A reader who has the one answer needs not be sent the other.
+    let again = world.get_with(AAPL, &[("if-none-match", issued.header("etag"))]).await;
+    assert_eq!(again.status, 304);
+    assert_ne!(again.header("etag"), issued.header("etag"), "other bytes, another strong tag");
+    // It is stored: listed, and found by a process whose cache is empty.
+    let listed = world.get("/v1/forecasts?exchange=nasdaq").await.ok();
+    assert_eq!(listed["items"][0]["point"], body["point"]);
+    assert!(listed["items"][0].get("cached").is_none() && listed.get("next_cursor").is_none());
+    world.clock.set("2024-01-27T12:00:00Z".parse().unwrap());
+    let other = ask(&world.with_empty_cache(), Method::GET, AAPL, &[], Body::empty()).await.ok();
+    assert_eq!((&other["cached"], &other["issued_at"]), (&false.into(), &body["issued_at"]));
+}
+
+#[tokio::test]
+async fn newer_prices_make_a_newer_forecast() {
+    let world = World::new().await;
+    let all = weekdays(120);
+    let (first, rest) = all.split_at(119);
+    assert_eq!(world.put_csv("/v1/tickers/NASDAQ/AAPL/bars", csv(first)).await.ok()["new"], 119);
+    train(&world, "NASDAQ:AAPL").await;
+    assert_eq!(world.get(AAPL).await.ok()["target"], FRIDAY);
+    world.put_csv("/v1/tickers/NASDAQ/AAPL/bars", csv(rest)).await.ok();
+    let body = ask(&world.with_empty_cache(), Method::GET, AAPL, &[], Body::empty()).await.ok();
+    assert_eq!((&body["as_of"], &body["target"], &body["origin"]), (&FRIDAY.into(), &MONDAY.into(), &"model".into()));
+}
+
+#[tokio::test]
+async fn a_stored_forecast_goes_stale_in_the_cache_too() {
+    let world = World::new().await;
+    world.import("NASDAQ:AAPL", 120).await;
+    train(&world, "NASDAQ:AAPL").await;
+    let fresh = world.get(AAPL).await;
+    world.clock.set("2024-01-29T14:30:00Z".parse().unwrap());
+    let late = world.get_with(AAPL, &[("if-none-match", fresh.header("etag"))]).await.ok();
+    assert!(late["flags"].as_array().unwrap().contains(&"stale_data".into()));
+    assert_eq!((&late["kind"], &late["cached"]), (&"forecast".into(), &true.into()), "it was issued in time");
+    let listed = world.get("/v1/forecasts").await.ok();
+    assert!(listed["items"][0]["flags"].as_array().unwrap().contains(&"stale_data".into()));
+}
+
+#[tokio::test]
+async fn a_forecast_made_too_late_is_a_hindcast() {
+    let world = World::new().await;
+    world.import("NASDAQ:AAPL", 120).await;
+    train(&world, "NASDAQ:AAPL").await;
+    world.clock.set("2024-02-05T12:00:00Z".parse().unwrap());
+    let body = world.get(AAPL).await.ok();
+    assert_eq!((&body["kind"], &body["target"]), (&"hindcast".into(), &MONDAY.into()));
+    assert!(body["flags"].as_array().unwrap().contains(&"stale_data".into()));
+}
+
+#[tokio::test]
+async fn a_champion_ahead_of_the_archive_is_not_asked() {
+    let world = World::new().await;
+    world.import("NASDAQ:AAPL", 120).await;
+    let model = train(&world, "NASDAQ:AAPL").await;
+    // The champion of a ticker whose archive ends earlier: as between two steps of its first run.
+    let behind = World::new().await;
+    let sessions = weekdays(120);
+    behind.put_csv("/v1/tickers/NASDAQ/AAPL/bars", csv(&sessions[..119])).await.ok();
+    let weights = world.engine.model_bytes(&model).await.unwrap().unwrap();
+    let ticker = Ticker::parse("NASDAQ:AAPL").unwrap();
+    register(
+        &behind,
+        NewModel {
+            hash: model,
+            ticker,
+            parent: None,
+            recipe: "lstm20-v1".to_owned(),
+            seed: 1,
+            as_of: date(FRIDAY),
+            input_hash: String::new(),
+            metrics: serde_json::json!({}),
+            weights,
+        },
+    )
+    .await;
+    let body = behind.get(AAPL).await.ok();
+    assert_eq!((&body["origin"], &body["as_of"]), (&"baseline".into(), &"2024-01-25".into()));
+    assert_eq!(behind.get("/v1/forecasts").await.ok()["items"], serde_json::json!([]), "a stopgap is not stored");
+}
+
+#[tokio::test]
+async fn a_broken_model_does_not_break_the_answer() {
+    let world = World::new().await;
+    world.import("NASDAQ:AAPL", 120).await;
+    register(
+        &world,
+        NewModel {
+            hash: "00".to_owned(),
+            ticker: Ticker::parse("NASDAQ:AAPL").unwrap(),
+            parent: None,
+            recipe: "lstm20-v1".to_owned(),
+            seed: 1,
+            as_of: date(FRIDAY),
+            input_hash: String::new(),
+            metrics: serde_json::json!({}),
+            weights: b"not a model".to_vec(),
+        },
+    )
+    .await;
+    assert_eq!(world.get(AAPL).await.ok()["origin"], "baseline");
+}
+
+/// Registers a model as the finetune step does.
+async fn register(world: &World, model: NewModel) {
+    let engine = &world.engine;
+    let run = engine.start(&[engine.manual_run(model.ticker.clone(), model.as_of, true, None)]).await.unwrap()[0].id;
+    let mut message = Message { run, step: Step::Scrape, generation: 1, queue: Step::Scrape.queue(10) };
+    for effects in [vec![], vec![Effect::Model(model)]] {
+        let now = engine.db.now();
+        let lease = now + chrono::TimeDelta::seconds(60);
+        let held = claim(&engine.db, &message, engine.instance, "test", now, lease).await.unwrap().unwrap();
+        let done = Outcome::Done("done".to_owned());
+        let completion = complete(&engine.db, &held, &done, &effects, now, 0.5, None).await.unwrap();
+        message = completion.messages[0].clone();
+    }
+}
+
+#[tokio::test]
+async fn forecasts_are_paged() {
+    let world = World::new().await;
+    for ticker in ["NASDAQ:A", "NASDAQ:B", "NEPSE:A"] {
+        world.import(ticker, 40).await;
+        train(&world, ticker).await;
+        let (exchange, symbol) = ticker.split_once(':').unwrap();
+        world.get(&format!("/v1/forecasts/{exchange}/{symbol}")).await.ok();
+    }
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = world.get(&format!("/v1/forecasts?limit=1{cursor}")).await.ok();
+        let items = page["items"].as_array().unwrap();
+        assert_eq!(items.len(), 1);
+        seen.push(format!("{}:{}", items[0]["exchange"].as_str().unwrap(), items[0]["ticker"].as_str().unwrap()));
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(seen, ["NASDAQ:A", "NASDAQ:B", "NEPSE:A"]);
+    assert_eq!(world.get("/v1/forecasts?exchange=NEPSE").await.ok()["items"].as_array().unwrap().len(), 1);
+}
