@@ -13,10 +13,13 @@ help: ## list the targets
 build: ## the release binary (honours CARGO_TARGET_DIR)
 	cargo build --release -p retainai
 
+# Where the demo keeps its data.
+DEMO_DATA ?= retainai-data/demo
+
 demo: ## the whole product on this machine, over the stand-in exchanges (DEMO_ARGS="…" adds arguments)
 	cargo build --profile ci -p retainai -p market-sim
 	target="$$(scripts/target-dir.sh)"; \
-	exec "$$target/ci/market-sim" demo --retainai "$$target/ci/retainai" --data-dir retainai-data/demo $(DEMO_ARGS)
+	exec "$$target/ci/market-sim" demo --retainai "$$target/ci/retainai" --data-dir "$(DEMO_DATA)" $(DEMO_ARGS)
 
 test: ## all set-up, then every test; the last line counts them
 	@scripts/test.sh

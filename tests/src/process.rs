@@ -23,6 +23,11 @@ pub fn market_sim<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Pr
     Program::new(built("market-sim")).args(arguments)
 }
 
+/// Where one of our programs lies.
+pub fn path_of(name: &str) -> PathBuf {
+    built(name)
+}
+
 /// Where `make test` has built our programs; a plain `cargo nextest run` finds them beside the tests.
 fn built(name: &str) -> PathBuf {
     let folder = std::env::var_os("RETAINAI_BIN_DIR").map(PathBuf::from).unwrap_or_else(|| {
