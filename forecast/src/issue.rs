@@ -21,7 +21,7 @@ const WEEK_FROM: usize = 40;
 /// model has seen sessions that this series lacks (its bars were never archived).
 ///
 /// # Errors
-/// Those of [`predict`]; fewer than 16 closes is [`ForecastError::TooFewCloses`].
+/// Those of [`predict()`]; fewer than 16 closes is [`ForecastError::TooFewCloses`].
 pub fn issue(model: Option<&Model>, series: &Series, now: DateTime<Utc>) -> Result<Issued, ForecastError> {
     issue_after(model, series, None, now)
 }
@@ -30,7 +30,7 @@ pub fn issue(model: Option<&Model>, series: &Series, now: DateTime<Utc>) -> Resu
 /// has an older newest bar.
 ///
 /// # Errors
-/// Those of [`issue`].
+/// Those of [`issue()`].
 pub fn issue_after(
     model: Option<&Model>,
     series: &Series,

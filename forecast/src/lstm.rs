@@ -108,7 +108,7 @@ impl Net {
         Ok(Self { lstm, head, hidden, vars })
     }
 
-    /// Windows in, means out: [n, look_back] → [n].
+    /// Windows in, means out: \[n, look_back\] → \[n\].
     pub(crate) fn forward(&self, windows: &Tensor) -> Result<Tensor> {
         let steps = windows.unsqueeze(2)?; // [n, look_back, 1]
         let states = self.lstm.seq(&steps)?;

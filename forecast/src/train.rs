@@ -14,7 +14,7 @@ pub(crate) struct Progress {
     pub epochs: usize,
 }
 
-/// Shows `windows` (shape [n, look_back], laid flat) and their outcomes `targets` (shape [n]) to the network,
+/// Shows `windows` (shape \[n, look_back\], laid flat) and their outcomes `targets` (shape \[n\]) to the network,
 /// `pass.epochs` times, in an order thrown by `dice`. With no window there is nothing to learn, and nothing happens.
 pub(crate) fn train(
     net: &Net,
