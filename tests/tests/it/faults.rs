@@ -56,12 +56,43 @@ async fn servers_that_are_away_are_named_and_waited_for() {
     assert_eq!(answer.json::<serde_json::Value>().await.unwrap()["code"], "database_unavailable");
     assert!(!api.log().contains("secret"), "no password in the log");
     drop(api);
+    // The real database, and a Redis that nobody answers for.
+    let nobody = format!("redis://:secret@127.0.0.1:{}", free_port());
+    let api = installation.retainai(&["api"]).env("RETAINAI_REDIS_URL", &nobody).spawn();
+    eventually("queue and cache to be named", LIMIT, || async {
+        let answer = http::client().get(installation.url("/health/ready")).send().await.ok()?;
+        let checks = answer.json::<serde_json::Value>().await.ok()?["checks"].clone();
+        (checks["queue"]["ok"] == false && checks["cache"]["ok"] == false).then_some(())
+    })
+    .await;
+    assert!(!api.log().contains("secret"), "no password in the log");
+    drop(api);
     // Started before the schema exists: it waits, says why, and goes on once `migrate` has run.
     let mut worker = installation.retainai(&["worker"]).spawn();
     worker.wait_for_line("migrations", LIMIT).await;
     let _rest = installation.start(&[]).await;
     let runs = installation.runs_ended(1).await;
     assert_eq!(runs[0]["state"], "succeeded");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_day_is_no_error() {
+    let installation = Installation::embedded(&["NEPSE:DEMOHY"]).await;
+    let _processes = installation.start(&[]).await;
+    installation.runs_ended(1).await;
+    installation.set_clock("2012-12-05T23:30:00Z").await;
+    installation.runs_ended(2).await;
+    // A Thursday, but a holiday of the invented exchange: the schedule fires, the page stands still.
+    installation.set_clock("2012-12-06T23:30:00Z").await;
+    let runs = installation.runs_ended(3).await;
+    assert_eq!(
+        (&runs[0]["state"], &runs[0]["session"]),
+        (&json!("no_new_session"), &json!("2012-12-05")),
+        "{:#}",
+        runs[0]
+    );
+    assert!(runs[0]["reason"].as_str().unwrap().contains("no session since 2012-12-05"), "{:#}", runs[0]);
+    installation.check_the_books().await;
 }
 
 #[tokio::test]

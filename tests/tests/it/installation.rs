@@ -120,6 +120,13 @@ impl Installation {
             .expect("the market's clock");
     }
 
+    /// Moves the market to an instant.
+    pub async fn set_clock(&self, to: &str) {
+        http::post_json(&format!("{}/sim/clock", self.market_url), &json!({ "set": to }))
+            .await
+            .expect("the market's clock");
+    }
+
     pub async fn fault(&self, fault: Value) {
         http::client()
             .post(format!("{}/sim/fault", self.market_url))

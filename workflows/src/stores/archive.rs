@@ -46,6 +46,7 @@ pub(crate) async fn put(tx: &mut Tx, batch: &Batch, now: DateTime<Utc>) -> Store
         observe_sessions(tx, batch, chunk, now).await?;
     }
     put_factors(tx, &batch.ticker, &batch.factors, &batch.source, now).await?;
+    let factors = read_factors(tx, &batch.ticker).await?;
     // The block follows the chosen version: what this batch changed is laid over what stood there.
     let chosen: Vec<Bar> = fresh.iter().map(|(bar, _)| *bar).collect();
     let empty = || Series::new(batch.ticker.clone(), Vec::new(), Vec::new());
@@ -53,7 +54,7 @@ pub(crate) async fn put(tx: &mut Tx, batch: &Batch, now: DateTime<Utc>) -> Store
         Some(series) => series,
         None => empty().map_err(|e| crate::db::StoreError::Unreadable { what: "empty series", why: e.to_string() })?,
     };
-    write_series(tx, &base.with(&chosen, &batch.factors), version).await?;
+    write_series(tx, &base.with(&chosen, &factors), version).await?;
     Ok(archived)
 }
 
@@ -224,6 +225,21 @@ async fn put_factors(
         .doing("record a corporate action")?;
     }
     Ok(())
+}
+
+/// Every corporate action of the ticker: some may have come before its first bar.
+async fn read_factors(tx: &mut Tx, ticker: &Ticker) -> StoreResult<Vec<Factor>> {
+    let rows: Vec<(NaiveDate, f64)> = on_tx!(tx, |c| {
+        sqlx::query_as(
+            "select session, factor from corporate_action where exchange = $1 and ticker = $2 order by session",
+        )
+        .bind(ticker.exchange().as_str())
+        .bind(ticker.symbol())
+        .fetch_all(c)
+        .await
+    })
+    .doing("read the corporate actions")?;
+    Ok(rows.into_iter().map(|(session, factor)| Factor { session, factor }).collect())
 }
 
 async fn read_series_in(tx: &mut Tx, ticker: &Ticker) -> StoreResult<Option<Series>> {

@@ -12,6 +12,7 @@ use workflows::{Cache, Db, Effect, Outcome};
 on_both!(
     an_identical_reread_appends_nothing,
     a_changed_close_is_a_revision,
+    corporate_actions_may_come_before_bars,
     a_long_history_is_archived_whole,
     two_archivings_of_one_ticker_do_not_lose_each_other,
     staging_is_moved_and_deleted,
@@ -71,6 +72,14 @@ async fn a_changed_close_is_a_revision(db: Db) {
     assert_eq!(series.factor_at(bar(2, 1.0).session), 0.9);
     let third = archive::import(&db, &batch(vec![bar(1, 2.5)]), now()).await.unwrap();
     assert_eq!((third.new, third.revised), (0, 1), "going back is a revision too");
+}
+
+async fn corporate_actions_may_come_before_bars(db: Db) {
+    let factor = Factor { session: bar(1, 1.0).session, factor: 0.8 };
+    archive::import(&db, &Batch { factors: vec![factor], ..batch(vec![]) }, now()).await.unwrap();
+    archive::import(&db, &batch(vec![bar(0, 100.0), bar(1, 80.0)]), now()).await.unwrap();
+    let series = archive::series(&db, &ticker()).await.unwrap().unwrap();
+    assert!(series.log_returns()[0].abs() < 1e-12, "the bonus is not a fall: {series:?}");
 }
 
 async fn a_long_history_is_archived_whole(db: Db) {
