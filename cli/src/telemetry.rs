@@ -11,8 +11,11 @@ pub fn start_logging(settings: &Settings, quiet: bool) -> anyhow::Result<()> {
     // What libraries say at level info is of no use to an operator; a filter that names them brings it back.
     let filter = EnvFilter::try_new(format!("{},poem=warn,sqlx=warn,{level}", workflows::queue::QUIET))
         .map_err(|e| anyhow::anyhow!("`log` = `{level}`: {e}"))?;
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_span_events(FmtSpan::NONE);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_span_events(FmtSpan::NONE);
     if settings.log_json {
         subscriber.json().init();
     } else {
