@@ -39,8 +39,8 @@ impl StepBody for Scrape {
                 Err(report) => return report,
             }
         };
-        let forecast = match forecasts::latest(db, &claim.ticker).await {
-            Ok(latest) => latest.map(|stored| (stored.forecast.as_of, stored.forecast.target)),
+        let forecast = match forecasts::latest_of_a_run(db, &claim.ticker).await {
+            Ok(latest) => latest,
             Err(error) => return store_failed(&error),
         };
         answer(claim, archived.as_ref(), batch, forecast, now)

@@ -2,7 +2,7 @@
 
 use super::ticker_of;
 use crate::db::{Db, Doing, Rows, StoreResult, Ts, Tx, on_read, on_tx};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use market::{Exchange, Forecast, Ticker};
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
@@ -21,7 +21,8 @@ pub struct StoredForecast {
     pub hindcast: bool,
 }
 
-/// Stores a forecast. The same one again (ticker, as-of, target, model and input equal) changes nothing; the answer is then the first.
+/// Stores a forecast. The same one again (ticker, as-of, target, model and input equal) changes nothing but which
+/// run it is said to come from, when none was; the answer is then the first.
 pub(crate) async fn put(
     tx: &mut Tx,
     forecast: &Forecast,
@@ -39,7 +40,8 @@ pub(crate) async fn put(
     on_tx!(tx, |c| {
         sqlx::query(
             "insert into forecast (id, exchange, ticker, as_of, target, model_version, input_hash, kind, issued_at, stored_at, body, run_id)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) on conflict do nothing",
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+             on conflict (id) do update set run_id = coalesce(forecast.run_id, excluded.run_id)",
         )
         .bind(id)
         .bind(exchange)
@@ -104,6 +106,22 @@ pub async fn latest(db: &Db, ticker: &Ticker) -> StoreResult<Option<StoredForeca
     })
     .doing("read the newest forecast")?;
     Ok(found.map(row))
+}
+
+/// As-of and target of the newest forecast that a run made. One that a reader's question made does not count: its session has yet to be
+/// trained on.
+pub async fn latest_of_a_run(db: &Db, ticker: &Ticker) -> StoreResult<Option<(NaiveDate, NaiveDate)>> {
+    on_read!(db, |c| {
+        sqlx::query_as(
+            "select as_of, target from forecast where exchange = $1 and ticker = $2 and run_id is not null
+             order by as_of desc, target desc limit 1",
+        )
+        .bind(ticker.exchange().as_str())
+        .bind(ticker.symbol())
+        .fetch_optional(c)
+        .await
+    })
+    .doing("read the newest forecast of a run")
 }
 
 /// The newest forecast of each ticker in order, after `after`, at most `limit`, perhaps of one exchange.

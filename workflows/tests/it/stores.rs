@@ -185,6 +185,12 @@ async fn forecasts_stay_and_the_newest_is_pointed_to(db: Db) {
     let latest = forecasts::latest(&db, &ticker()).await.unwrap().unwrap();
     assert_eq!(latest.forecast, forecast(new, "m1"), "bit for bit, and never one from older data");
     assert_eq!(latest.stored_at, now(), "the first writing stands");
+    assert_eq!(forecasts::latest_of_a_run(&db, &ticker()).await.unwrap(), None, "a reader's question made these");
+    let claim = claimed(&db, Step::Cache).await;
+    let effect = Effect::Forecast { forecast: Box::new(forecast(new, "m1")), hindcast: false };
+    done(&db, &claim, &[effect], now() + TimeDelta::hours(2)).await;
+    assert_eq!(forecasts::latest_of_a_run(&db, &ticker()).await.unwrap(), Some((new, new + Days::new(1))));
+    assert_eq!(forecasts::latest(&db, &ticker()).await.unwrap().unwrap().stored_at, now(), "and it still stands");
     assert_eq!(forecasts::count(&db, "NEPSE", "NABIL").await.unwrap(), 2);
     forecasts::store(&db, &forecast(new, "m2"), false, now()).await.unwrap();
     assert_eq!(forecasts::list_latest(&db, None, None, 10).await.unwrap()[0].forecast.model_version, "m2");
