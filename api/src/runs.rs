@@ -36,7 +36,7 @@ struct StartRun {
 #[derive(Debug, Object)]
 #[oai(deny_unknown_fields)]
 struct RerunRun {
-    /// The step to begin from: `scrape`, `finetune`, `cache`, `archive` or `cleanup`. Without it, the first that failed; else the first.
+    /// The step to begin from: `scrape`, `finetune`, `cache`, `archive` or `cleanup`. Without it, the one that failed if the bars were archived before it; else the first.
     from: Option<String>,
 }
 

@@ -119,7 +119,7 @@ pub enum Runs {
         /// Its id.
         id: uuid::Uuid,
     },
-    /// Start a run that repeats another one from the step that failed, or from --from.
+    /// Start a run that repeats another one: from --from, from the step that failed after archiving, or whole.
     Rerun {
         /// Its id.
         id: uuid::Uuid,

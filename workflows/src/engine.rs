@@ -136,16 +136,18 @@ impl Engine {
         Ok(true)
     }
 
-    /// Starts a new run that repeats `run` from `step` on.
+    /// Starts a new run that repeats `run` from `step` on; without one, from the step that failed if the bars were archived before it, else
+    /// from the first. A step named by hand works on what is archived.
     pub async fn rerun(&self, run: Uuid, step: Option<Step>) -> StoreResult<Option<Started>> {
         let Some((row, steps, _)) = ledger::get_run(&self.db, run).await? else { return Ok(None) };
         let unreadable = |why: String| StoreError::Unreadable { what: "run to be repeated", why };
         let plan = Plan::named(&row.plan).ok_or_else(|| unreadable(format!("plan `{}`", row.plan)))?;
         let ticker = crate::stores::ticker_of(&row.exchange, &row.ticker)?;
-        // From the first step that did not succeed; a run that succeeded is repeated whole. The staging is gone, so archive alone
-        // has nothing to move: an archiving that failed is repeated from the scrape.
+        // The staging went with the old run's cleanup. Unless its bars were archived, they must be fetched again, or the new run would
+        // succeed without them; archive alone would have nothing to move.
+        let archived = steps.iter().any(|s| s.step == Step::Archive.as_str() && s.state == "done");
         let failed = steps.iter().find(|s| s.state == "failed").and_then(|s| s.step.parse::<Step>().ok());
-        let from = step.or(failed.filter(|s| *s != Step::Archive)).unwrap_or(plan.steps[0].step);
+        let from = step.filter(|s| *s != Step::Archive).or(failed.filter(|_| archived)).unwrap_or(plan.steps[0].step);
         let new = NewRun { repeats: Some((run, from)), ..self.manual_run(ticker, row.session, row.offline, None) };
         Ok(self.start(&[NewRun { plan, ..new }]).await?.into_iter().next())
     }

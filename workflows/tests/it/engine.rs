@@ -195,9 +195,13 @@ async fn gives_up(rig: Rig) {
     let row = rig.row(again.id).await;
     assert_eq!((row.state.as_str(), row.lineage), ("failed", Some(run)));
     assert!(
-        !rig.toy.calls.lock().unwrap().contains_key(&(again.id, Step::Scrape)),
-        "it began where the first one failed"
+        rig.toy.calls.lock().unwrap().contains_key(&(again.id, Step::Scrape)),
+        "its bars were never archived and their staging is gone: they are fetched again"
     );
+    let by_hand = rig.engine.rerun(run, Some(Step::Finetune)).await.unwrap().unwrap();
+    rig.all_ended().await;
+    assert_eq!(rig.row(by_hand.id).await.lineage, Some(run));
+    assert!(!rig.toy.calls.lock().unwrap().contains_key(&(by_hand.id, Step::Scrape)), "it began where it was told to");
     assert!(rig.engine.rerun(Uuid::new_v4(), None).await.unwrap().is_none());
     rig.end().await;
 }
