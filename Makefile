@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint setup-test clean
+.PHONY: help build demo test lint chaos bench-engine setup-test clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -26,6 +26,16 @@ test: ## all set-up, then every test; the last line counts them
 
 lint: ## formatting, clippy, documentation, licences and sources of dependencies, spelling, shell scripts
 	@scripts/lint.sh
+
+# How long the fault run lasts, in seconds, and which faults it draws.
+DURATION ?= 60
+SEED ?= 1
+
+chaos: ## the fault run: kills, stops, cuts off and starves the engine under load, and counts (DURATION=60 SEED=1, CHAOS_ARGS="…")
+	@DURATION="$(DURATION)" SEED="$(SEED)" scripts/chaos.sh $(CHAOS_ARGS)
+
+bench-engine: ## our engine beside bare apalis-redis, BullMQ and arq; writes bench/results/engine.json (BENCH_ARGS="--rounds 1 …")
+	@bench/engine/run.sh $(BENCH_ARGS)
 
 setup-test: ## only the set-up of `make test`: Redis, PostgreSQL, cargo-nextest
 	@scripts/setup.sh test

@@ -17,7 +17,7 @@ check() {
   "$@" || failures+=("$what")
 }
 
-shell_scripts() { shellcheck --external-sources scripts/*.sh .ci/run; }
+shell_scripts() { shellcheck --external-sources scripts/*.sh bench/*/*.sh .ci/run; }
 documentation() { RUSTDOCFLAGS="-D warnings" cargo doc --quiet --profile ci --workspace --no-deps --document-private-items "${locked[@]}"; }
 
 check "formatting" cargo fmt --all --check

@@ -1,14 +1,20 @@
 #!/usr/bin/env bash
 # Brings what the tests and the lints need: `scripts/setup.sh test` or `scripts/setup.sh lint`.
-# Also sourced by test.sh and lint.sh for its functions. Starts no service, and leaves running ones alone.
+# Also sourced by test.sh, chaos.sh and lint.sh for its functions. Starts no service, and leaves running ones alone.
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
 
-# The servers of the tests.
+# What the tests need: servers, and the program that runs tests.
 setup_test() {
+  setup_servers
+  cargo nextest --version >/dev/null 2>&1 || use_tools
+}
+
+# A compiler, and the servers that tests and fault runs start for themselves.
+setup_servers() {
   command -v cargo >/dev/null || die "cargo is not installed: get a stable Rust toolchain first"
   local missing=()
   command -v redis-server >/dev/null || missing+=(redis-server)
@@ -16,7 +22,6 @@ setup_test() {
   if [ "${#missing[@]}" -gt 0 ]; then debian_install "${missing[@]}"; fi
   command -v redis-server >/dev/null || die "redis-server is still not on the PATH"
   [ -n "$(postgres_bin)" ] || die "PostgreSQL's initdb is still not to be found"
-  cargo nextest --version >/dev/null 2>&1 || use_tools
 }
 
 # The tools of the lints; clippy and rustfmt belong to the toolchain and are not ours to fetch.

@@ -103,7 +103,7 @@ impl Bars {
     ) -> Result<Json<BarPage>, Problem> {
         let ticker = ticker_in_path(&exchange, &ticker)?;
         let before: Option<NaiveDate> = after("bar", cursor.as_deref())?;
-        let db = &shared.engine().db;
+        let db = &shared.stores().db;
         let Some(series) = archive::series(db, &ticker).await? else {
             tickers::get(db, &ticker).await?.ok_or_else(|| unknown_ticker(&ticker))?;
             return Ok(Json(BarPage { items: Vec::new(), next_cursor: None }));
@@ -154,7 +154,7 @@ impl Bars {
         let archived = if given == 0 {
             archive::Archived::default()
         } else {
-            archive::import(&engine.db, &batch, engine.db.now()).await?
+            archive::import(&shared.stores().db, &batch, shared.stores().db.now()).await?
         };
         Ok(Json(Imported {
             new: archived.new as u64,

@@ -59,7 +59,7 @@ impl Factors {
         };
         for (ticker, factors) in by_ticker {
             // The series keeps actions beside bars; without bars they would be lost to it.
-            if tickers::get(&engine.db, &ticker).await?.is_none_or(|row| row.bars == 0) {
+            if tickers::get(&shared.stores().db, &ticker).await?.is_none_or(|row| row.bars == 0) {
                 done.without_bars.push(ticker.symbol().to_owned());
                 continue;
             }
@@ -75,7 +75,7 @@ impl Factors {
                 fetched_at: engine.market_clock.now(),
                 body_sha256: body_sha256.clone(),
             };
-            archive::import(&engine.db, &batch, engine.db.now()).await?;
+            archive::import(&shared.stores().db, &batch, shared.stores().db.now()).await?;
         }
         Ok(Json(done))
     }

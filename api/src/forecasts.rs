@@ -155,7 +155,7 @@ impl Forecasts {
         let exchange = exchange_in_query(exchange.as_deref())?;
         let after: Option<Ticker> = after("ticker", cursor.as_deref())?;
         let limit = limit.0 as usize;
-        let db = &shared.engine().db;
+        let db = &shared.stores().db;
         let rows = workflows::stores::forecasts::list_latest(db, exchange, after.as_ref(), limit as i64 + 1).await?;
         let (rows, more) = page(rows, limit);
         let next_cursor = rows.last().filter(|_| more).map(|row| self::cursor("ticker", &row.forecast.ticker));
@@ -185,7 +185,7 @@ impl Forecasts {
         if_none_match: Header<Option<String>>,
     ) -> Result<ForecastAnswer, Problem> {
         let ticker = ticker_in_path(&exchange, &ticker)?;
-        let served = serve(shared.engine(), &shared.flights, &ticker).await?;
+        let served = serve(&shared.state, &shared.flights, &ticker).await?;
         let stale = is_stale(&served.forecast, shared.engine().market_clock.now());
         let tag = Validator::of(&served, stale, shared.state.version);
         let unchanged = if_none_match.as_deref().is_some_and(|sent| tag.is_among(sent));

@@ -83,14 +83,14 @@ impl Health {
     /// Whether this process can do its work.
     #[oai(path = "/health/ready", method = "get", operation_id = "health_ready")]
     async fn ready(&self, shared: Data<&Arc<Shared>>) -> ReadyAnswer {
-        let engine = shared.engine();
+        let (engine, stores) = (shared.engine(), shared.stores());
         let (database, queue, cache) = tokio::join!(
-            check("database", database(&engine.db)),
+            check("database", database(&stores.db)),
             check("queue", async {
                 engine.queue.ping().await.map_err(|error| NotWell::new("it does not answer", error))
             }),
             check("cache", async {
-                engine.cache.ping().await.map_err(|error| NotWell::new("it does not answer", error))
+                stores.cache.ping().await.map_err(|error| NotWell::new("it does not answer", error))
             }),
         );
         let well = database.ok && queue.ok && cache.ok;

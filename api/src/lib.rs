@@ -3,8 +3,12 @@
 //! Read in this order: [`app`] below (who stands before whom), `problem` (how anything that goes wrong is said), `serving` (how a
 //! forecast is found or made), then the resource you came for. No handler reads a clock, a variable or a file.
 
+mod audit;
+mod backfills;
 mod bars;
 mod compress;
+mod dead_letters;
+mod door;
 mod exchanges;
 mod factors;
 mod forecasts;
@@ -15,15 +19,19 @@ mod observe;
 mod openapi;
 mod pages;
 mod paging;
+mod pauses;
 mod payload;
 mod problem;
+mod queues;
 mod routes;
 mod run_view;
 mod runs;
+mod schedule_view;
 mod schedules;
 mod serving;
 mod tickers;
 mod words;
+mod workers;
 
 pub use guard::is_loopback;
 pub use observe::{REQUEST_SECONDS, REQUESTS_TOTAL};
@@ -35,13 +43,15 @@ use poem::{EndpointExt, Response, Server};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use workflows::Engine;
+use workflows::{Engine, Stores};
 
 /// What the API needs to answer.
 #[derive(Clone)]
 pub struct ApiState {
-    /// The stores, the queue and the cache. Other roles of the same process share it.
+    /// The ledger and the queue. Other roles of the same process share it.
     pub engine: Arc<Engine>,
+    /// Archive, registry and cache.
+    pub stores: Stores,
     /// Where `/metrics` reads; without it the page answers 404.
     pub metrics: Option<metrics_exporter_prometheus::PrometheusHandle>,
     /// The program's version, shown in `/health/live`.
@@ -54,8 +64,8 @@ pub struct ApiState {
 
 impl ApiState {
     /// A state with the product's defaults: no metrics, loopback hosts only, 30 seconds.
-    pub fn new(engine: Arc<Engine>, version: &'static str) -> Self {
-        Self { engine, metrics: None, version, hosts: Vec::new(), time_limit: Duration::from_secs(30) }
+    pub fn new(engine: Arc<Engine>, stores: Stores, version: &'static str) -> Self {
+        Self { engine, stores, metrics: None, version, hosts: Vec::new(), time_limit: Duration::from_secs(30) }
     }
 }
 
@@ -74,6 +84,10 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.state.engine
+    }
+
+    pub(crate) fn stores(&self) -> &Stores {
+        &self.state.stores
     }
 }
 

@@ -2,7 +2,8 @@
 //! line can print it. `api/openapi.json` is its snapshot.
 
 use crate::problem::PROBLEM_JSON;
-use crate::{bars, exchanges, factors, forecasts, health, pages, runs, schedules, tickers};
+use crate::{audit, backfills, dead_letters, pauses, queues, schedules, workers};
+use crate::{bars, exchanges, factors, forecasts, health, pages, runs, tickers};
 use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 use serde_json::{Map, Value, json};
 use workflows::plan::Step;
@@ -14,9 +15,19 @@ type Resources = (
     factors::Factors,
     exchanges::Exchanges,
     runs::Runs,
-    schedules::Schedules,
+    Steering,
     health::Health,
     pages::Pages,
+);
+
+type Steering = (
+    schedules::Schedules,
+    backfills::Backfills,
+    dead_letters::DeadLetters,
+    queues::Queues,
+    pauses::Pauses,
+    workers::Workers,
+    audit::Audit,
 );
 
 const ABOUT: &str = "Forecasts of next-session closes for NASDAQ and NEPSE tickers, and the runs that make them. \
@@ -32,7 +43,15 @@ pub(crate) fn service() -> OpenApiService<Resources, ()> {
         factors::Factors,
         exchanges::Exchanges,
         runs::Runs,
-        schedules::Schedules,
+        (
+            schedules::Schedules,
+            backfills::Backfills,
+            dead_letters::DeadLetters,
+            queues::Queues,
+            pauses::Pauses,
+            workers::Workers,
+            audit::Audit,
+        ),
         health::Health,
         pages::Pages,
     );
@@ -64,7 +83,8 @@ const HEADER_NAMES: [(&str, &str); 3] =
     [("ETAG", "ETag"), ("CACHE-CONTROL", "Cache-Control"), ("LOCATION", "Location")];
 
 /// Bodies that refuse unknown fields say so.
-const CLOSED_SCHEMAS: [&str; 2] = ["StartRun", "RerunRun"];
+const CLOSED_SCHEMAS: [&str; 7] =
+    ["StartRun", "RerunRun", "SetPause", "ChangeSchedule", "TriggerSchedule", "StartBackfill", "RequeueDeadLetters"];
 
 /// Corrects formats, media types and header names everywhere.
 fn mend(document: &mut Value) {
@@ -105,12 +125,15 @@ fn narrow(document: &mut Value) {
             json!({ "type": "string", "pattern": format!("^{state}(,{state})*$") })
         }
         "cursor" => json!({ "type": "string", "pattern": "^([0-9a-f]{2})+$" }),
-        "from" => json!({ "type": "string", "enum": Step::ALL.map(Step::as_str) }),
+        "from" | "step" => json!({ "type": "string", "enum": Step::ALL.map(Step::as_str) }),
+        "kind" => json!({ "type": "string", "enum": pauses::KINDS }),
         _ => Value::Null,
     };
     let operations = document["paths"].as_object_mut().into_iter().flatten().flat_map(|(_, path)| path.as_object_mut());
     for parameter in operations.flatten().filter_map(|(_, o)| o.get_mut("parameters")?.as_array_mut()).flatten() {
-        let schema = words(parameter["name"].as_str().unwrap_or_default());
+        let name = parameter["name"].as_str().unwrap_or_default();
+        // Only a path's `kind` is one of a pause.
+        let schema = if name == "kind" && parameter["in"] != "path" { Value::Null } else { words(name) };
         // The `from` of a range of sessions is a date already.
         if !schema.is_null() && parameter["schema"].get("format").is_none() {
             parameter["schema"] = schema;
@@ -118,7 +141,8 @@ fn narrow(document: &mut Value) {
     }
     for name in CLOSED_SCHEMAS {
         let fields = document["components"]["schemas"][name]["properties"].as_object_mut();
-        for (field, schema) in fields.into_iter().flatten() {
+        // The `from` of a range of sessions is a date already.
+        for (field, schema) in fields.into_iter().flatten().filter(|(_, schema)| schema.get("format").is_none()) {
             let description = schema["description"].take();
             match words(field) {
                 Value::Null => schema["description"] = description,

@@ -24,8 +24,10 @@ pub(crate) struct Problem {
     status: StatusCode,
     code: &'static str,
     title: &'static str,
-    detail: String,
+    // Boxed, so that a result with a problem in it stays small.
+    detail: Box<str>,
     errors: Vec<FieldError>,
+    state: Option<Box<str>>,
     headers: Vec<(HeaderName, String)>,
 }
 
@@ -55,19 +57,36 @@ pub(crate) struct ProblemBody {
     /// Which fields are at fault, where it is about fields.
     #[oai(default)]
     errors: Vec<FieldError>,
+    /// The state that the thing is in, where that is why it was refused.
+    state: Option<String>,
     /// Name this request when you report the problem.
     request_id: String,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, title, detail: detail.into(), errors: Vec::new(), headers: Vec::new() }
+        let detail = detail.into().into_boxed_str();
+        Self { status, code, title, detail, errors: Vec::new(), state: None, headers: Vec::new() }
     }
 
     /// Names a field at fault.
     pub(crate) fn field(mut self, field: impl Into<String>, reason: impl Into<String>) -> Self {
         self.errors.push(FieldError { field: field.into(), reason: reason.into() });
         self
+    }
+
+    /// Names the state that the thing is in.
+    pub(crate) fn state(mut self, state: impl Into<String>) -> Self {
+        self.state = Some(state.into().into_boxed_str());
+        self
+    }
+
+    /// A fault of a parameter, as one of the body's field of the same name.
+    pub(crate) fn in_the_body(self) -> Self {
+        self.errors.into_iter().next().map_or_else(
+            || Self::bad_field("body", "it cannot be used"),
+            |FieldError { field, reason }| Self::bad_field(&field, reason),
+        )
     }
 
     fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
@@ -121,9 +140,10 @@ impl Problem {
             r#type: format!("urn:retainai:problem:{}", self.code),
             title: self.title.to_owned(),
             status: self.status.as_u16(),
-            detail: Some(self.detail).filter(|detail| !detail.is_empty()),
+            detail: Some(String::from(self.detail)).filter(|detail| !detail.is_empty()),
             code: self.code.to_owned(),
             errors: self.errors,
+            state: self.state.map(String::from),
             request_id: request_id.to_owned(),
         };
         let mut response =

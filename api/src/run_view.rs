@@ -13,10 +13,12 @@ use workflows::ledger::{AttemptRow, RunRow, StepRow};
 pub(crate) struct RunView {
     /// Its id; later runs have greater ids.
     id: Uuid,
-    /// Where the ticker trades.
-    exchange: ExchangeName,
-    /// The symbol, `AAPL`.
-    ticker: String,
+    /// What it is about: `NASDAQ:AAPL`, an exchange, or an id of another plan's own.
+    subject: String,
+    /// Where the ticker trades, when it is about one.
+    exchange: Option<ExchangeName>,
+    /// The symbol, `AAPL`, when it is about one.
+    ticker: Option<String>,
     /// The session it is for.
     session: NaiveDate,
     /// Where it stands.
@@ -25,8 +27,12 @@ pub(crate) struct RunView {
     verdict: Option<String>,
     /// What it goes through.
     plan: String,
+    /// The version of the plan that it began with and keeps.
+    plan_version: i64,
     /// The schedule that started it; absent when a person did.
     schedule: Option<String>,
+    /// The backfill that started it.
+    backfill: Option<Uuid>,
     /// Why it ended as it did, or what to know although it succeeded.
     reason: Option<String>,
     /// When it was asked for.
@@ -41,6 +47,8 @@ pub(crate) struct RunView {
     offline: bool,
     /// The run that this one repeats.
     rerun_of: Option<Uuid>,
+    /// Whether it is kept whatever its age.
+    pinned: bool,
 }
 
 /// Runs, newest first.
@@ -82,8 +90,12 @@ struct StepView {
     generation: i64,
     /// Fencing number: rises with each claim.
     epoch: i64,
-    /// Not before this.
-    due_at: DateTime<Utc>,
+    /// Ready: not before this. Waiting for a condition: no longer than this. Absent while its turn has not come.
+    due_at: Option<DateTime<Utc>>,
+    /// What it waits for: `active` (an earlier run of the subject), `pause:KIND:VALUE`, or a condition.
+    wait_for: Option<String>,
+    /// Attempts that ended with their worker.
+    losses: i64,
     /// What came of it.
     note: Option<String>,
     /// What went wrong last.
@@ -110,6 +122,8 @@ struct AttemptView {
     finished_at: Option<DateTime<Utc>>,
     /// How it ended.
     outcome: AttemptOutcome,
+    /// What kind of failure it was; the plan says which kinds are never tried again.
+    error_kind: Option<String>,
     /// What was said about it.
     detail: Option<String>,
 }
@@ -118,13 +132,16 @@ impl RunView {
     pub(crate) fn of(row: RunRow) -> Result<Self, Problem> {
         Ok(Self {
             id: row.id,
-            exchange: word(&row.exchange)?,
+            subject: row.subject,
+            exchange: row.exchange.as_deref().map(word).transpose()?,
             ticker: row.ticker,
             session: row.session,
             state: word(&row.state)?,
             verdict: row.verdict,
             plan: row.plan,
+            plan_version: row.plan_version,
             schedule: row.schedule_id,
+            backfill: row.backfill_id,
             reason: row.reason,
             created_at: row.created_at.0,
             started_at: row.started_at.map(|at| at.0),
@@ -132,6 +149,7 @@ impl RunView {
             priority: row.priority,
             offline: row.offline,
             rerun_of: row.lineage,
+            pinned: row.pinned,
         })
     }
 }
@@ -156,7 +174,9 @@ impl StepView {
             max_attempts: row.max_attempts,
             generation: row.generation,
             epoch: row.epoch,
-            due_at: row.due_at.0,
+            due_at: row.due_at.map(|at| at.0),
+            wait_for: row.wait_for,
+            losses: row.losses,
             note: row.note,
             error: row.error,
             finished_at: row.finished_at.map(|at| at.0),
@@ -174,6 +194,7 @@ impl AttemptView {
             worker: row.worker,
             started_at: row.started_at.0,
             finished_at: row.finished_at.map(|at| at.0),
+            error_kind: row.error_kind,
             detail: row.detail,
         })
     }

@@ -1,6 +1,7 @@
-//! `/v1/runs`: what the engine does and has done, and what a person may ask of it: start, cancel, run again.
+//! `/v1/runs`: what the engine does and has done, and what a person may ask of it: start, cancel, run again, keep.
 
 use crate::Shared;
+use crate::door::By;
 use crate::paging::{after, cursor, page};
 use crate::problem::Problem;
 use crate::run_view::{RunDetail, RunPage, RunView};
@@ -13,7 +14,7 @@ use poem_openapi::{ApiResponse, Object, OpenApi};
 use std::sync::Arc;
 use uuid::Uuid;
 use workflows::Engine;
-use workflows::ledger::{self, RunFilter, RunRow};
+use workflows::ledger::{self, RunFilter, RunRow, Steering};
 use workflows::plan::{Plan, Step};
 use workflows::stores::tickers;
 
@@ -104,7 +105,7 @@ impl Runs {
             before: after("run", cursor.as_deref())?,
         };
         let limit = limit.0 as usize;
-        let rows = ledger::list_runs(&shared.engine().db, &filter, limit as i64 + 1).await?;
+        let rows = ledger::list_runs(&shared.stores().db, &filter, limit as i64 + 1).await?;
         let (rows, more) = page(rows, limit);
         let next_cursor = rows.last().filter(|_| more).map(|row| self::cursor("run", row.id));
         let items = rows.into_iter().map(RunView::of).collect::<Result<_, _>>()?;
@@ -114,7 +115,7 @@ impl Runs {
     /// One run with its steps and attempts.
     #[oai(path = "/v1/runs/:id", method = "get", operation_id = "get_run")]
     async fn get(&self, shared: Data<&Arc<Shared>>, id: Path<Uuid>) -> Result<Json<RunDetail>, Problem> {
-        let found = ledger::get_run(&shared.engine().db, id.0).await?;
+        let found = shared.engine().ledger.get_run(id.0).await?;
         let (run, steps, attempts) = found.ok_or_else(|| unknown_run(id.0))?;
         Ok(Json(RunDetail::of(run, steps, attempts)?))
     }
@@ -127,6 +128,7 @@ impl Runs {
         /// Asking again under the same key is asking once: the answer is the same run.
         #[oai(name = "Idempotency-Key", validator(min_length = 1, max_length = 200))]
         idempotency_key: Header<Option<String>>,
+        by: By,
         body: Json<StartRun>,
     ) -> Result<StartAnswer, Problem> {
         let engine = shared.engine();
@@ -135,7 +137,7 @@ impl Runs {
             .parse()
             .map_err(|error: market::UnknownExchange| Problem::bad_field("exchange", error.to_string()))?;
         let ticker = ticker_in_path(exchange.as_str(), &ticker)?;
-        tickers::get(&engine.db, &ticker).await?.ok_or_else(|| unknown_ticker(&ticker))?;
+        tickers::get(&shared.stores().db, &ticker).await?.ok_or_else(|| unknown_ticker(&ticker))?;
         let session = session.unwrap_or_else(|| market::latest_final_session(exchange, engine.market_clock.now()));
         // A prefix, so that a caller's key never meets one of the engine's own.
         let key = idempotency_key.0.map(|key| format!("api:{key}"));
@@ -145,10 +147,11 @@ impl Runs {
         let run = read(engine, started.id).await?;
         let location = format!("/v1/runs/{}", run.id);
         if started.created {
+            by.note(&shared, "run_start", run.id, format!("{ticker} for {session}")).await;
             return Ok(StartAnswer::Started(Json(RunView::of(run)?), location));
         }
         // Not the session: a run may have moved to the one that it found.
-        if (run.exchange.as_str(), run.ticker.as_str(), run.offline) != (exchange.as_str(), ticker.symbol(), offline) {
+        if (run.subject.as_str(), run.offline) != (ticker.to_string().as_str(), offline) {
             let detail = format!("Under this Idempotency-Key the run {} was started. Take another key.", run.id);
             return Err(Problem::conflict("idempotency_conflict", "The key belongs to another request", detail));
         }
@@ -159,16 +162,19 @@ impl Runs {
     ///
     /// Its open steps end at once; cleaning up still runs. Cancelling twice is cancelling once.
     #[oai(path = "/v1/runs/:id/cancel", method = "post", operation_id = "cancel_run")]
-    async fn cancel(&self, shared: Data<&Arc<Shared>>, id: Path<Uuid>) -> Result<AcceptedAnswer, Problem> {
+    async fn cancel(&self, shared: Data<&Arc<Shared>>, by: By, id: Path<Uuid>) -> Result<AcceptedAnswer, Problem> {
         let engine = shared.engine();
         let cancelled = engine.cancel(id.0, "cancelled by a person").await?;
+        if cancelled {
+            by.note(&shared, "run_cancel", id.0, "").await;
+        }
         let run = read(engine, id.0).await?;
         if !cancelled && run.verdict.as_deref() != Some("cancelled") {
             let detail = match run.state.as_str() {
                 "queued" | "running" => format!("The run {} is ending already.", run.id),
                 state => format!("The run {} has ended: {state}.", run.id),
             };
-            return Err(Problem::conflict("run_ended", "There is nothing left to cancel", detail));
+            return Err(Problem::conflict("run_ended", "There is nothing left to cancel", detail).state(run.state));
         }
         accepted(run)
     }
@@ -178,18 +184,33 @@ impl Runs {
     async fn rerun(
         &self,
         shared: Data<&Arc<Shared>>,
+        by: By,
         id: Path<Uuid>,
         body: Json<Option<RerunRun>>,
     ) -> Result<AcceptedAnswer, Problem> {
         let engine = shared.engine();
         let old = read(engine, id.0).await?;
         if matches!(old.state.as_str(), "queued" | "running") {
-            let detail = "Cancel it first, or wait until it has ended.";
-            return Err(Problem::conflict("run_open", "The run has not ended", detail));
+            let detail = format!("The run {} is {}. Cancel it first, or wait until it has ended.", old.id, old.state);
+            return Err(Problem::conflict("run_open", "The run has not ended", detail).state(old.state));
         }
         let from = body.0.and_then(|body| body.from).map(|from| step_of(&old, &from)).transpose()?;
         let started = engine.rerun(id.0, from).await?.ok_or_else(|| unknown_run(id.0))?;
+        let from = from.map_or(String::new(), |step| format!(" from {step}"));
+        by.note(&shared, "run_rerun", id.0, format!("as {}{from}", started.id)).await;
         accepted(read(engine, started.id).await?)
+    }
+
+    /// Keeps a run whatever its age.
+    #[oai(path = "/v1/runs/:id/pin", method = "post", operation_id = "pin_run")]
+    async fn pin(&self, shared: Data<&Arc<Shared>>, by: By, id: Path<Uuid>) -> Result<Json<RunView>, Problem> {
+        pin(&shared, by, id.0, true).await
+    }
+
+    /// Lets a run go when its time comes.
+    #[oai(path = "/v1/runs/:id/unpin", method = "post", operation_id = "unpin_run")]
+    async fn unpin(&self, shared: Data<&Arc<Shared>>, by: By, id: Path<Uuid>) -> Result<Json<RunView>, Problem> {
+        pin(&shared, by, id.0, false).await
     }
 }
 
@@ -197,8 +218,15 @@ fn default_limit() -> u32 {
     50
 }
 
+async fn pin(shared: &Shared, by: By, run: Uuid, pinned: bool) -> Result<Json<RunView>, Problem> {
+    let entry = by.entry(shared, if pinned { "run_pin" } else { "run_unpin" }, run, "");
+    let (db, now) = (&shared.stores().db, shared.engine().ledger.now());
+    ledger::steer(db, &Steering::Pin { run, pinned }, &entry, now).await?;
+    Ok(Json(RunView::of(read(shared.engine(), run).await?)?))
+}
+
 async fn read(engine: &Engine, id: Uuid) -> Result<RunRow, Problem> {
-    ledger::get_run(&engine.db, id).await?.map(|(run, _, _)| run).ok_or_else(|| unknown_run(id))
+    engine.ledger.get_run(id).await?.map(|(run, _, _)| run).ok_or_else(|| unknown_run(id))
 }
 
 fn accepted(run: RunRow) -> Result<AcceptedAnswer, Problem> {

@@ -1,36 +1,21 @@
-//! `/v1/schedules`: when runs start by themselves. Read only for now.
+//! `/v1/schedules`: when runs start by themselves, and what an operator may change about it.
 
 use crate::Shared;
+use crate::door::By;
+use crate::paging::{after, cursor, page};
 use crate::problem::Problem;
-use crate::words::{ExchangeName, Tag};
-use chrono::NaiveDate;
+use crate::schedule_view::{ScheduleView, TickPage, TickView};
+use crate::words::{CatchUpName, OverlapName, Tag};
+use chrono::{Datelike, NaiveDate, NaiveTime};
+use market::latest_final_session;
 use poem::web::Data;
+use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
-use poem_openapi::{Object, OpenApi};
+use poem_openapi::{ApiResponse, Object, OpenApi};
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
-use workflows::ledger;
-
-/// When runs of an exchange's tickers start by themselves.
-#[derive(Debug, Object)]
-#[oai(rename = "Schedule", skip_serializing_if_is_none)]
-struct ScheduleView {
-    /// Its name.
-    id: String,
-    /// Whose active tickers.
-    exchange: ExchangeName,
-    /// What each run goes through.
-    plan: String,
-    /// When, `HH:MM` in `time_zone`, on each day on which the exchange may trade.
-    local_time: String,
-    /// IANA zone of the exchange.
-    time_zone: String,
-    /// What happens to sessions missed while nothing ran: `skip`, `latest` or `all`.
-    catch_up: String,
-    /// Whether it is silent.
-    paused: bool,
-    /// The newest session for which it has fired.
-    last_session: Option<NaiveDate>,
-}
+use workflows::ledger::{self, ScheduleRow, Steering};
 
 /// All schedules.
 #[derive(Debug, Object)]
@@ -39,27 +24,211 @@ struct SchedulePage {
     items: Vec<ScheduleView>,
 }
 
+/// What is to change; what is absent stays.
+#[derive(Debug, Object)]
+#[oai(deny_unknown_fields)]
+struct ChangeSchedule {
+    /// When, `HH:MM` in the exchange's zone.
+    local_time: Option<String>,
+    /// What happens to missed sessions.
+    catch_up: Option<CatchUpName>,
+    /// What happens when the runs of the tick before have not ended.
+    overlap: Option<OverlapName>,
+}
+
+/// What a schedule is to be triggered for.
+#[derive(Debug, Default, Object)]
+#[oai(deny_unknown_fields)]
+struct TriggerSchedule {
+    /// The session; without it the latest one that is final by the market clock.
+    session: Option<NaiveDate>,
+}
+
+#[derive(ApiResponse)]
+enum Triggered {
+    /// A tick was made; its runs follow.
+    #[oai(status = 202)]
+    Accepted(
+        Json<TickView>,
+        /// The ticks of the schedule.
+        #[oai(header = "Location")]
+        String,
+    ),
+}
+
 pub(crate) struct Schedules;
 
-#[OpenApi(tag = "Tag::Runs")]
+#[OpenApi(tag = "Tag::Steering")]
 impl Schedules {
-    /// The schedules.
+    /// The schedules, each with its last and next ticks.
     #[oai(path = "/v1/schedules", method = "get", operation_id = "list_schedules")]
     async fn list(&self, shared: Data<&Arc<Shared>>) -> Result<Json<SchedulePage>, Problem> {
-        let db = &shared.engine().db;
         let mut items = Vec::new();
-        for row in ledger::schedules(db).await? {
-            items.push(ScheduleView {
-                last_session: ledger::last_tick(db, &row.id).await?,
-                id: row.id,
-                exchange: row.exchange.into(),
-                plan: row.plan,
-                local_time: row.local_time.format("%H:%M").to_string(),
-                time_zone: row.exchange.zone().name().to_owned(),
-                catch_up: row.catch_up.as_str().to_owned(),
-                paused: row.paused,
-            });
+        for row in shared.engine().ledger.schedules().await? {
+            items.push(ScheduleView::of(&shared, row).await?);
         }
         Ok(Json(SchedulePage { items }))
+    }
+
+    /// One schedule.
+    #[oai(path = "/v1/schedules/:id", method = "get", operation_id = "get_schedule")]
+    async fn get(&self, shared: Data<&Arc<Shared>>, id: Path<String>) -> Result<Json<ScheduleView>, Problem> {
+        view(&shared, &id).await
+    }
+
+    /// Changes when a schedule fires, and its policies.
+    ///
+    /// The program's defaults never overwrite it. A time that has passed today is due at once.
+    #[oai(path = "/v1/schedules/:id", method = "put", operation_id = "change_schedule")]
+    async fn change(
+        &self,
+        shared: Data<&Arc<Shared>>,
+        by: By,
+        id: Path<String>,
+        body: Json<ChangeSchedule>,
+    ) -> Result<Json<ScheduleView>, Problem> {
+        let old = read(&shared, &id).await?;
+        let ChangeSchedule { local_time, catch_up, overlap } = body.0;
+        let new = ScheduleRow {
+            local_time: local_time.as_deref().map(time_of_day).transpose()?.unwrap_or(old.local_time),
+            catch_up: catch_up.map_or(old.catch_up, Into::into),
+            overlap: overlap.map_or(old.overlap, Into::into),
+            ..old.clone()
+        };
+        if new != old {
+            let detail = format!("{} → {}", in_words(&old), in_words(&new));
+            let entry = by.entry(&shared, "schedule_change", &new.id, detail);
+            ledger::steer(&shared.stores().db, &Steering::ChangeSchedule(&new), &entry, shared.engine().ledger.now())
+                .await?;
+        }
+        view(&shared, &id).await
+    }
+
+    /// Silences a schedule. What it started goes on.
+    #[oai(path = "/v1/schedules/:id/pause", method = "post", operation_id = "pause_schedule")]
+    async fn pause(&self, shared: Data<&Arc<Shared>>, by: By, id: Path<String>) -> Result<Json<ScheduleView>, Problem> {
+        silence(&shared, by, &id, true).await
+    }
+
+    /// Lets a schedule fire again; sessions missed meanwhile follow its `catch_up`.
+    #[oai(path = "/v1/schedules/:id/resume", method = "post", operation_id = "resume_schedule")]
+    async fn resume(
+        &self,
+        shared: Data<&Arc<Shared>>,
+        by: By,
+        id: Path<String>,
+    ) -> Result<Json<ScheduleView>, Problem> {
+        silence(&shared, by, &id, false).await
+    }
+
+    /// Fires a schedule by hand, also while it is paused.
+    ///
+    /// Each request is one more tick, with a run for every active ticker.
+    #[oai(path = "/v1/schedules/:id/trigger", method = "post", operation_id = "trigger_schedule")]
+    async fn trigger(
+        &self,
+        shared: Data<&Arc<Shared>>,
+        by: By,
+        id: Path<String>,
+        body: Json<Option<TriggerSchedule>>,
+    ) -> Result<Triggered, Problem> {
+        let row = read(&shared, &id).await?;
+        let (engine, db) = (shared.engine(), &shared.stores().db);
+        let latest = latest_final_session(row.exchange, engine.market_clock.now());
+        let session = body.0.unwrap_or_default().session.unwrap_or(latest);
+        if session > latest {
+            let reason = format!("the latest session that is final is {latest}");
+            return Err(Problem::bad_field("session", reason));
+        }
+        if !row.exchange.may_trade_on(session.weekday()) {
+            let reason = format!("{} does not trade on that day of the week", row.exchange);
+            return Err(Problem::bad_field("session", reason));
+        }
+        let entry = by.entry(&shared, "schedule_trigger", &row.id, format!("for {session}"));
+        // Two at the same instant may want the same number; the second takes the next one.
+        for _ in 0..5 {
+            let made = ledger::trigger(db, &row.id, session, "triggered by hand", &entry, engine.ledger.now()).await?;
+            let Some(nth) = made else { continue };
+            let ticks = ledger::ticks(db, &row.id, Some((session, nth + 1)), 1).await?;
+            let tick = ticks.into_iter().next().ok_or_else(|| Problem::internal(&"a tick that was made is gone"))?;
+            return Ok(Triggered::Accepted(Json(TickView::of(tick)?), format!("/v1/schedules/{}/ticks", row.id)));
+        }
+        let detail = "Look at its ticks, and trigger it again if yours is missing.";
+        Err(Problem::conflict("trigger_conflict", "Others trigger this schedule at the same time", detail))
+    }
+
+    /// The ticks of a schedule, newest session first.
+    #[oai(path = "/v1/schedules/:id/ticks", method = "get", operation_id = "list_ticks")]
+    async fn ticks(
+        &self,
+        shared: Data<&Arc<Shared>>,
+        id: Path<String>,
+        /// The most items on a page.
+        #[oai(default = "default_limit", validator(minimum(value = "1"), maximum(value = "200")))]
+        limit: Query<u32>,
+        /// `next_cursor` of the page before.
+        cursor: Query<Option<String>>,
+    ) -> Result<Json<TickPage>, Problem> {
+        let row = read(&shared, &id).await?;
+        let before: Option<TickKey> = after("tick", cursor.as_deref())?;
+        let limit = limit.0 as usize;
+        let rows =
+            ledger::ticks(&shared.stores().db, &row.id, before.map(|key| (key.0, key.1)), limit as i64 + 1).await?;
+        let (rows, more) = page(rows, limit);
+        let next_cursor =
+            rows.last().filter(|_| more).map(|tick| self::cursor("tick", TickKey(tick.session, tick.nth)));
+        Ok(Json(TickPage { items: rows.into_iter().map(TickView::of).collect::<Result<_, _>>()?, next_cursor }))
+    }
+}
+
+fn default_limit() -> u32 {
+    50
+}
+
+async fn read(shared: &Shared, id: &str) -> Result<ScheduleRow, Problem> {
+    let row = shared.engine().ledger.schedules().await?.into_iter().find(|row| row.id == id);
+    row.ok_or_else(|| {
+        let detail = format!("There is no schedule `{id}`. GET /v1/schedules lists those there are.");
+        Problem::not_found("unknown_schedule", "There is no such schedule here", detail)
+    })
+}
+
+async fn view(shared: &Shared, id: &str) -> Result<Json<ScheduleView>, Problem> {
+    let row = read(shared, id).await?;
+    Ok(Json(ScheduleView::of(shared, row).await?))
+}
+
+async fn silence(shared: &Shared, by: By, id: &str, paused: bool) -> Result<Json<ScheduleView>, Problem> {
+    let row = read(shared, id).await?;
+    let action = if paused { "schedule_pause" } else { "schedule_resume" };
+    let entry = by.entry(shared, action, &row.id, "");
+    let what = Steering::PauseSchedule { id: &row.id, paused };
+    ledger::steer(&shared.stores().db, &what, &entry, shared.engine().ledger.now()).await?;
+    view(shared, id).await
+}
+
+fn time_of_day(text: &str) -> Result<NaiveTime, Problem> {
+    NaiveTime::parse_from_str(text, "%H:%M")
+        .map_err(|_| Problem::bad_field("local_time", format!("`{text}` is no time of day like 18:15")))
+}
+
+fn in_words(row: &ScheduleRow) -> String {
+    format!("{} {} {}", row.local_time.format("%H:%M"), row.catch_up.as_str(), row.overlap.as_str())
+}
+
+/// A tick's key as it stands in a cursor.
+struct TickKey(NaiveDate, i64);
+
+impl fmt::Display for TickKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.0, self.1)
+    }
+}
+
+impl FromStr for TickKey {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (session, nth) = text.split_once('/').ok_or(())?;
+        Ok(Self(session.parse().map_err(drop)?, nth.parse().map_err(drop)?))
     }
 }

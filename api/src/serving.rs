@@ -1,6 +1,7 @@
 //! How a forecast is found, or made: from the cache; else the newest in the archive; else from the ticker's champion and its archived
 //! prices, at once. At most one such look-up per ticker runs at a time; everyone else waits for its answer.
 
+use crate::ApiState;
 use crate::problem::Problem;
 use crate::words::unknown_ticker;
 use chrono::{DateTime, Utc};
@@ -11,8 +12,8 @@ use market::{Forecast, MIN_CLOSES, Origin, Series, Ticker};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
+use workflows::stores::forecasts::StoredForecast;
 use workflows::stores::{archive, forecasts, tickers};
-use workflows::{Engine, stores::forecasts::StoredForecast};
 
 /// A forecast, ready to be shown.
 #[derive(Debug, Clone)]
@@ -38,13 +39,13 @@ pub(crate) struct Flights(Arc<Mutex<HashMap<Ticker, Flight>>>);
 
 impl Flights {
     /// Joins the look-up of this ticker, or begins it. It runs to its end even when everyone who waits goes away.
-    async fn join(&self, engine: &Arc<Engine>, ticker: &Ticker) -> Answer {
+    async fn join(&self, state: &ApiState, ticker: &Ticker) -> Answer {
         let flight = {
             let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             match flights.get(ticker) {
                 Some(flight) => flight.clone(),
                 None => {
-                    let flight = self.begin(engine.clone(), ticker.clone());
+                    let flight = self.begin(state.clone(), ticker.clone());
                     flights.insert(ticker.clone(), flight.clone());
                     flight
                 }
@@ -53,11 +54,11 @@ impl Flights {
         flight.await
     }
 
-    fn begin(&self, engine: Arc<Engine>, ticker: Ticker) -> Flight {
+    fn begin(&self, state: ApiState, ticker: Ticker) -> Flight {
         let flights = self.0.clone();
         let task = tokio::spawn(async move {
             // A panic must not leave its flight behind, or every later reader would get its answer.
-            let landed = AssertUnwindSafe(look_up(&engine, &ticker)).catch_unwind().await;
+            let landed = AssertUnwindSafe(look_up(&state, &ticker)).catch_unwind().await;
             let answer = landed.unwrap_or_else(|_| Err(Problem::internal(&"a look-up panicked")));
             flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticker);
             answer
@@ -67,13 +68,13 @@ impl Flights {
 }
 
 /// The ticker's forecast.
-pub(crate) async fn serve(engine: &Arc<Engine>, flights: &Flights, ticker: &Ticker) -> Answer {
-    match engine.cache.forecast(ticker).await {
+pub(crate) async fn serve(state: &ApiState, flights: &Flights, ticker: &Ticker) -> Answer {
+    match state.stores.cache.forecast(ticker).await {
         Ok(Some(stored)) => return Ok(counted("cache", Served::stored(stored, true))),
         Ok(None) => {}
         Err(error) => tracing::debug!(%ticker, %error, "the cache did not answer; reading the archive"),
     }
-    flights.join(engine, ticker).await
+    flights.join(state, ticker).await
 }
 
 /// Whether its target session has opened at `now`: then a reader must know that it is no longer a look ahead.
@@ -82,23 +83,23 @@ pub(crate) fn is_stale(forecast: &Forecast, now: DateTime<Utc>) -> bool {
 }
 
 /// The archive's answer. A stored forecast from the newest archived session is the answer; otherwise one is made.
-async fn look_up(engine: &Arc<Engine>, ticker: &Ticker) -> Answer {
-    let stored = forecasts::latest(&engine.db, ticker).await?;
-    let Some(row) = tickers::get(&engine.db, ticker).await? else { return Err(unknown_ticker(ticker)) };
+async fn look_up(state: &ApiState, ticker: &Ticker) -> Answer {
+    let stored = forecasts::latest(&state.stores.db, ticker).await?;
+    let Some(row) = tickers::get(&state.stores.db, ticker).await? else { return Err(unknown_ticker(ticker)) };
     if let Some(stored) = &stored
         && row.last_session.is_none_or(|last| stored.forecast.as_of >= last)
     {
-        keep(engine, stored).await;
+        keep(state, stored).await;
         return Ok(counted("archive", Served::stored(stored.clone(), false)));
     }
-    let series = archive::series(&engine.db, ticker).await?;
+    let series = archive::series(&state.stores.db, ticker).await?;
     let Some(series) = series.filter(|series| series.bars().len() >= MIN_CLOSES) else {
         return Err(not_enough_history(ticker, row.bars));
     };
     let series = Arc::new(series);
-    if let Some(weights) = champion(engine, row.champion.as_deref()).await? {
-        match issue(engine, Some(weights), &series).await {
-            Ok(issued) if issued.0.origin == Origin::Model => return publish(engine, issued).await,
+    if let Some(weights) = champion(state, row.champion.as_deref()).await? {
+        match issue(state, Some(weights), &series).await {
+            Ok(issued) if issued.0.origin == Origin::Model => return publish(state, issued).await,
             // Between two steps of a run the model knows a session whose bars are archived a moment later.
             Ok(_) => tracing::debug!(%ticker, "the champion is ahead of the archive; serving what there is without it"),
             Err(error) => {
@@ -110,24 +111,24 @@ async fn look_up(engine: &Arc<Engine>, ticker: &Ticker) -> Answer {
         }
     }
     // Not stored: a run must still find that its session has no forecast, and train.
-    let (forecast, hindcast) = issue(engine, None, &series).await.map_err(|error| Problem::internal(&error))?;
+    let (forecast, hindcast) = issue(state, None, &series).await.map_err(|error| Problem::internal(&error))?;
     Ok(counted("baseline", Served { forecast, hindcast, cached: false }))
 }
 
-async fn champion(engine: &Engine, hash: Option<&str>) -> Result<Option<Vec<u8>>, Problem> {
+async fn champion(state: &ApiState, hash: Option<&str>) -> Result<Option<Vec<u8>>, Problem> {
     match hash {
-        Some(hash) => Ok(engine.model_bytes(hash).await?),
+        Some(hash) => Ok(state.stores.model_bytes(hash).await?),
         None => Ok(None),
     }
 }
 
 /// One small forward pass, off the threads that answer.
 async fn issue(
-    engine: &Engine,
+    state: &ApiState,
     weights: Option<Vec<u8>>,
     series: &Arc<Series>,
 ) -> Result<(Forecast, bool), ForecastError> {
-    let (series, now) = (series.clone(), engine.market_clock.now());
+    let (series, now) = (series.clone(), state.engine.market_clock.now());
     let thinking = tokio::task::spawn_blocking(move || {
         let model = weights.as_deref().map(Model::from_bytes).transpose()?;
         let issued = forecast::issue(model.as_ref(), &series, now)?;
@@ -140,19 +141,19 @@ async fn issue(
 }
 
 /// Stores what the champion said and answers with what is newest now: another process may have been faster.
-async fn publish(engine: &Engine, (forecast, hindcast): (Forecast, bool)) -> Answer {
-    forecasts::store(&engine.db, &forecast, hindcast, engine.db.now()).await?;
-    let newest = forecasts::latest(&engine.db, &forecast.ticker).await?;
+async fn publish(state: &ApiState, (forecast, hindcast): (Forecast, bool)) -> Answer {
+    forecasts::store(&state.stores.db, &forecast, hindcast, state.stores.db.now()).await?;
+    let newest = forecasts::latest(&state.stores.db, &forecast.ticker).await?;
     if let Some(newest) = newest {
-        keep(engine, &newest).await;
+        keep(state, &newest).await;
         return Ok(counted("issued", Served::stored(newest, false)));
     }
     Ok(counted("issued", Served { forecast, hindcast, cached: false }))
 }
 
 /// Fills the cache; it is only a copy, so a failure is only told.
-async fn keep(engine: &Engine, stored: &StoredForecast) {
-    if let Err(error) = engine.cache.put_forecast(stored).await {
+async fn keep(state: &ApiState, stored: &StoredForecast) {
+    if let Err(error) = state.stores.cache.put_forecast(stored).await {
         tracing::debug!(ticker = %stored.forecast.ticker, %error, "a forecast could not be cached");
     }
 }

@@ -63,7 +63,7 @@ impl Tickers {
         let exchange = exchange_in_query(exchange.as_deref())?;
         let after: Option<Ticker> = after("ticker", cursor.as_deref())?;
         let limit = limit.0 as usize;
-        let rows = tickers::list(&shared.engine().db, exchange, after.as_ref(), limit as i64 + 1).await?;
+        let rows = tickers::list(&shared.stores().db, exchange, after.as_ref(), limit as i64 + 1).await?;
         let (rows, more) = page(rows, limit);
         let next_cursor = rows.last().filter(|_| more).map(|row| self::cursor("ticker", &row.ticker));
         Ok(Json(TickerPage { items: rows.into_iter().map(TickerView::from).collect(), next_cursor }))
@@ -80,7 +80,7 @@ impl Tickers {
         ticker: Path<String>,
     ) -> Result<Json<TickerView>, Problem> {
         let ticker = ticker_in_path(&exchange, &ticker)?;
-        let row = tickers::get(&shared.engine().db, &ticker).await?.ok_or_else(|| unknown_ticker(&ticker))?;
+        let row = tickers::get(&shared.stores().db, &ticker).await?.ok_or_else(|| unknown_ticker(&ticker))?;
         Ok(Json(row.into()))
     }
 
@@ -95,7 +95,7 @@ impl Tickers {
         ticker: Path<String>,
     ) -> Result<Json<TickerView>, Problem> {
         let ticker = ticker_in_path(&exchange, &ticker)?;
-        let db = &shared.engine().db;
+        let db = &shared.stores().db;
         tickers::add(db, std::slice::from_ref(&ticker), db.now()).await?;
         let row = tickers::get(db, &ticker).await?.ok_or_else(|| unknown_ticker(&ticker))?;
         Ok(Json(row.into()))

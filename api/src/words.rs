@@ -14,6 +14,8 @@ pub(crate) enum Tag {
     Tickers,
     /// What the engine does and has done.
     Runs,
+    /// What an operator looks at and changes: queues, pauses, schedules, backfills, dead letters, the audit.
+    Steering,
     /// Whether this server is well.
     Health,
 }
@@ -100,9 +102,68 @@ pub(crate) enum AttemptOutcome {
     Retry,
     Failed,
     Interrupted,
+    /// It could not begin yet and gave its slot back; did not count.
+    Waited,
     Lost,
     Fenced,
     Cancelled,
+}
+
+/// What happens to sessions that a schedule missed while nothing ran: none, only the latest, or all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename = "CatchUp", rename_all = "snake_case", remote = "workflows::ledger::CatchUp")]
+pub(crate) enum CatchUpName {
+    Skip,
+    Latest,
+    All,
+}
+
+/// What happens to a tick when the runs of the one before have not ended: it is dropped, one waits, or those runs are cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename = "Overlap", rename_all = "snake_case", remote = "workflows::ledger::Overlap")]
+pub(crate) enum OverlapName {
+    Skip,
+    QueueOne,
+    CancelOld,
+}
+
+/// Whether a schedule fires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename = "ScheduleState", rename_all = "snake_case")]
+pub(crate) enum ScheduleStateName {
+    Active,
+    Paused,
+}
+
+/// Where a tick stands. `queued`: it waits for the runs of the tick before; `firing`: its runs are being started; `fired`: all are;
+/// `skipped`: by the overlap policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename = "TickState", rename_all = "snake_case")]
+pub(crate) enum TickStateName {
+    Queued,
+    Firing,
+    Fired,
+    Skipped,
+}
+
+/// Which runs a backfill starts: where there is none, also where the newest one failed, or all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Enum)]
+#[oai(rename = "BackfillPolicy", rename_all = "snake_case", remote = "workflows::ledger::BackfillPolicy")]
+pub(crate) enum BackfillPolicyName {
+    #[default]
+    Missing,
+    MissingAndFailed,
+    All,
+}
+
+/// Where a backfill stands. `done`: every run was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename = "BackfillState", rename_all = "snake_case")]
+pub(crate) enum BackfillStateName {
+    Running,
+    Paused,
+    Cancelled,
+    Done,
 }
 
 /// A word from a table, read as one of the document's.

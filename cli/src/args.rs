@@ -1,5 +1,6 @@
 //! The command line: what can be said, and what each word means.
 
+use crate::steering_args::{Backfills, Dead, Queues, Schedules, StartBackfill};
 use clap::{Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -64,10 +65,28 @@ pub enum Command {
         #[arg(long, value_name = "YYYY-MM-DD")]
         session: Option<chrono::NaiveDate>,
     },
-    /// Look at runs, cancel or repeat them.
+    /// Look at runs, cancel, repeat or keep them.
     Runs {
         #[command(subcommand)]
         what: Runs,
+    },
+    /// Start runs for past sessions, a few at a time.
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+    Backfill {
+        #[command(flatten)]
+        start: Option<StartBackfill>,
+        #[command(subcommand)]
+        what: Option<Backfills>,
+    },
+    /// Look at schedules, silence, change or trigger them.
+    Schedule {
+        #[command(subcommand)]
+        what: Schedules,
+    },
+    /// Look at what waits and runs; hold it up, and let it go on.
+    Queue {
+        #[command(subcommand)]
+        what: Queues,
     },
     /// Show the forecast of a ticker.
     Forecast {
@@ -85,6 +104,12 @@ pub enum Command {
         /// The folder.
         #[arg(value_name = "DIR")]
         folder: PathBuf,
+    },
+    /// Look at every way in which this set-up can be wrong; exit 1 when there is a problem.
+    Doctor {
+        /// Also ask the price sources whether they answer.
+        #[arg(long)]
+        online: bool,
     },
     /// Show the settings in force, where each comes from and what it means.
     Config,
@@ -108,6 +133,18 @@ pub enum Runs {
         /// How many, at most 200.
         #[arg(long, default_value_t = 20)]
         limit: u32,
+        /// Only those that failed for good and were not repeated since, with the step and what went wrong.
+        #[arg(long, conflicts_with_all = ["ticker", "state"])]
+        dead: bool,
+        /// Of the dead ones: only those that failed at this step.
+        #[arg(long, requires = "dead")]
+        step: Option<Step>,
+        /// Of the dead ones: only this kind of failure.
+        #[arg(long, requires = "dead", value_parser = crate::steering_args::name)]
+        kind: Option<String>,
+        /// Of the dead ones: only this exchange.
+        #[arg(long, requires = "dead")]
+        exchange: Option<market::Exchange>,
     },
     /// One run with its steps and attempts.
     Show {
@@ -126,6 +163,24 @@ pub enum Runs {
         /// The step to begin from.
         #[arg(long)]
         from: Option<Step>,
+    },
+    /// Repeat dead runs, at most 10,000: those named, or those that the flags describe, or all.
+    Requeue {
+        /// Their ids.
+        #[arg(value_name = "ID")]
+        ids: Vec<uuid::Uuid>,
+        #[command(flatten)]
+        which: Dead,
+    },
+    /// Keep a run whatever its age.
+    Pin {
+        /// Its id.
+        id: uuid::Uuid,
+    },
+    /// Let a run go when its time comes.
+    Unpin {
+        /// Its id.
+        id: uuid::Uuid,
     },
 }
 

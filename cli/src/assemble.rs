@@ -11,15 +11,18 @@ use workers::RemoteClock;
 use workers::compute::ComputePool;
 use workers::steps::Workshop;
 use workflows::clock::{MarketClock, SystemClock};
+use workflows::flow::{Flow, FlowSettings};
 use workflows::ledger::Abandoned;
 use workflows::plan::Step;
-use workflows::queue::{MemoryQueue, RedisQueue};
-use workflows::{Cache, Db, Engine, EngineSettings, Queue, reconciler, scheduler};
+use workflows::queue::{MemoryQueue, RedisQueue, ServerCheckError};
+use workflows::{Cache, Db, Engine, EngineSettings, Ledger, Queue, Stores, reconciler, scheduler};
 
 /// An engine and what must live as long as it.
 pub struct Assembled {
     /// The engine.
     pub engine: Arc<Engine>,
+    /// Archive, registry and cache.
+    pub stores: Stores,
     /// Renders `/metrics`.
     pub metrics: Option<PrometheusHandle>,
     /// The data folder, when the store is embedded.
@@ -36,18 +39,17 @@ pub async fn assemble(
     metrics: Option<PrometheusHandle>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Assembled> {
-    let (db, queue, cache) = match (&settings.database_url, &settings.redis_url) {
+    let (db, queue, cache): (_, Arc<dyn Queue>, _) = match (&settings.database_url, settings.redis()) {
         (Some(database), Some(redis)) => {
             let db = Db::postgres(database, settings.database_connections)?;
-            let queue = Queue::Redis(RedisQueue::new(redis, &settings.redis_prefix)?);
-            let cache_url = settings.cache_redis_url.as_deref().unwrap_or(redis);
-            (db, queue, Cache::redis(cache_url, &settings.redis_prefix)?)
+            let queue = Arc::new(RedisQueue::new(redis, &settings.redis_prefix)?);
+            (db, queue, Cache::redis(settings.cache_redis().unwrap_or(redis), &settings.redis_prefix)?)
         }
         _ => {
             let folder = folder.as_ref().context("the embedded store needs its data folder")?;
             let db = Db::sqlite(&folder.database()).await?;
             db.migrate().await?;
-            (db, Queue::Memory(MemoryQueue::default()), Cache::memory())
+            (db, Arc::new(MemoryQueue::default()), Cache::memory())
         }
     };
     let clock = market_clock(settings, stop).await?;
@@ -57,13 +59,14 @@ pub async fn assemble(
         resend_after: settings.resend_after,
         worker: worker_name(),
         hold: settings.hold,
+        ..EngineSettings::default()
     };
-    let engine = Engine::new(db, queue, cache, clock, engine_settings);
+    let engine = Engine::new(Ledger::Sql(db.clone()), queue, clock, engine_settings);
     if settings.is_embedded() {
         // Only this process may open the file: what an earlier one held when it died is taken back at once, without waiting for leases.
-        reconciler::reclaim(&engine, Abandoned::NotOf(engine.instance)).await?;
+        while reconciler::reclaim(&engine, Abandoned::NotOf(engine.instance)).await? > 0 {}
     }
-    Ok(Assembled { engine, metrics, folder })
+    Ok(Assembled { engine, stores: Stores { db, cache }, metrics, folder })
 }
 
 async fn market_clock(settings: &Settings, stop: &CancellationToken) -> anyhow::Result<Arc<dyn MarketClock>> {
@@ -94,15 +97,21 @@ pub struct Work {
 }
 
 /// Does the work of a role until `stop`; returns when what ran is done or handed back.
-pub async fn work(engine: Arc<Engine>, settings: Settings, work: Work, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn work(
+    engine: Arc<Engine>,
+    stores: Stores,
+    settings: Settings,
+    work: Work,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     tokio::select! {
-        prepared = prepare(&engine, &settings, &work) => prepared?,
+        prepared = prepare(&engine, &stores.db, &settings, &work) => prepared?,
         () = stop.cancelled() => return Ok(()),
     }
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(reconciler::reconcile(engine.clone(), stop.clone()));
-    if let Queue::Redis(queue) = &engine.queue {
-        let (queue, stop) = (queue.clone(), stop.clone());
+    {
+        let (queue, stop) = (engine.queue.clone(), stop.clone());
         tasks.spawn(async move { queue.listen(stop).await });
     }
     if work.schedules {
@@ -116,7 +125,8 @@ pub async fn work(engine: Arc<Engine>, settings: Settings, work: Work, stop: Can
     } else {
         let workshop = Arc::new(Workshop {
             engine: engine.clone(),
-            sources: workers::sources::build(&settings.sources)?,
+            stores,
+            sources: workers::sources::build(&settings.sources, flow(&settings, &engine)?)?,
             compute: ComputePool::new(settings.cores),
             offline: settings.offline,
             history_days: settings.history_days,
@@ -132,30 +142,44 @@ pub async fn work(engine: Arc<Engine>, settings: Settings, work: Work, stop: Can
     Ok(())
 }
 
+/// One flow control towards the sources for all processes that share a Redis; this process' own without one.
+fn flow(settings: &Settings, engine: &Engine) -> anyhow::Result<Flow> {
+    Ok(match &settings.redis_url {
+        Some(url) => Flow::redis(url, &settings.redis_prefix, FlowSettings::default(), engine.ledger.now())?,
+        None => Flow::memory(engine.ledger.now()),
+    })
+}
+
 /// Waits for the database and its schema, then makes tickers and schedules known.
-async fn prepare(engine: &Engine, settings: &Settings, work: &Work) -> anyhow::Result<()> {
+async fn prepare(engine: &Engine, db: &Db, settings: &Settings, work: &Work) -> anyhow::Result<()> {
     let mut wait = Duration::from_millis(200);
+    let database = settings.database_url.as_deref().map(workflows::db::without_password);
     loop {
-        match prepare_once(engine, settings, work).await {
+        match prepare_once(engine, db, settings, work).await {
             Ok(()) => return Ok(()),
-            Err(error) => tracing::warn!(%error, retry_in_ms = wait.as_millis(), "not ready yet"),
+            // Somebody must change a setting first: trying again would answer the same.
+            Err(error) if error.downcast_ref::<ServerCheckError>().is_some_and(ServerCheckError::is_refusal) => {
+                return Err(error);
+            }
+            Err(error) => tracing::warn!(%error, database, retry_in_ms = wait.as_millis(), "not ready yet"),
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(Duration::from_secs(10));
     }
 }
 
-async fn prepare_once(engine: &Engine, settings: &Settings, work: &Work) -> anyhow::Result<()> {
-    engine.db.read_clock().await?;
+async fn prepare_once(engine: &Engine, db: &Db, settings: &Settings, work: &Work) -> anyhow::Result<()> {
+    db.read_clock().await?;
     if work.migrates {
-        engine.db.migrate().await?;
+        db.migrate().await?;
     }
-    let missing = engine.db.missing_migrations().await?;
+    let missing = db.missing_migrations().await?;
     anyhow::ensure!(missing == 0, "the database lacks {missing} migrations: run `retainai migrate`");
+    engine.queue.check(db.installation().await?).await?;
     if work.schedules {
-        workflows::stores::tickers::add(&engine.db, &settings.tickers, engine.db.now()).await?;
+        workflows::stores::tickers::add(db, &settings.tickers, db.now()).await?;
         for schedule in &scheduler::default_schedules() {
-            workflows::ledger::put_schedule(&engine.db, schedule).await?;
+            engine.ledger.add_schedule(schedule).await?;
         }
     }
     Ok(())

@@ -13,6 +13,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use workflows::plan::Step;
 
+/// Says in the audit that it was the command line.
+const DOOR: (&str, &str) = ("x-retainai-door", "cli");
 /// Longest wait for one answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
@@ -21,7 +23,7 @@ pub struct Client {
     way: Way,
     stop: CancellationToken,
     working: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
-    engine: Option<std::sync::Arc<workflows::Engine>>,
+    stores: Option<workflows::Stores>,
     _folder: Option<DataFolder>,
 }
 
@@ -89,18 +91,18 @@ impl Client {
                         )
                     })?;
                     let way = Way::Http { base: format!("http://{listen}"), client: http_client(ANSWER_LIMIT)? };
-                    return Ok(Self { way, stop, working: None, engine: None, _folder: None });
+                    return Ok(Self { way, stop, working: None, stores: None, _folder: None });
                 }
             },
             false => None,
         };
-        let Assembled { engine, folder, .. } = assemble(settings, folder, None, &stop).await?;
-        let state = ApiState::new(engine.clone(), env!("CARGO_PKG_VERSION"));
+        let Assembled { engine, stores, folder, .. } = assemble(settings, folder, None, &stop).await?;
+        let state = ApiState::new(engine.clone(), stores.clone(), env!("CARGO_PKG_VERSION"));
         let working = (working && settings.is_embedded()).then(|| {
-            let what = Work { steps: Step::ALL.to_vec(), schedules: false, migrates: true };
-            tokio::spawn(work(engine.clone(), settings.clone(), what, stop.clone()))
+            let what = Work { steps: Step::of_the_chain().collect(), schedules: false, migrates: true };
+            tokio::spawn(work(engine.clone(), stores.clone(), settings.clone(), what, stop.clone()))
         });
-        Ok(Self { way: Way::Inside(api::app(state)), stop, working, engine: Some(engine), _folder: folder })
+        Ok(Self { way: Way::Inside(api::app(state)), stop, working, stores: Some(stores), _folder: folder })
     }
 
     /// GET.
@@ -118,10 +120,15 @@ impl Client {
         self.send(Method::PUT, path, Some((content_type, body))).await
     }
 
+    /// DELETE.
+    pub async fn delete(&self, path: &str) -> anyhow::Result<Answer> {
+        self.send(Method::DELETE, path, None).await
+    }
+
     async fn send(&self, method: Method, path: &str, body: Option<(&'static str, String)>) -> anyhow::Result<Answer> {
         let (status, bytes) = match &self.way {
             Way::Http { base, client } => {
-                let mut request = client.request(method, format!("{base}{path}"));
+                let mut request = client.request(method, format!("{base}{path}")).header(DOOR.0, DOOR.1);
                 if let Some((content_type, body)) = body {
                     request = request.header("content-type", content_type).body(body);
                 }
@@ -129,7 +136,8 @@ impl Client {
                 (response.status().as_u16(), response.bytes().await?.to_vec())
             }
             Way::Inside(app) => {
-                let mut request = Request::builder().method(method).uri_str(path).header("host", "localhost");
+                let mut request =
+                    Request::builder().method(method).uri_str(path).header("host", "localhost").header(DOOR.0, DOOR.1);
                 if let Some((content_type, _)) = &body {
                     request = request.header("content-type", *content_type);
                 }
@@ -161,8 +169,8 @@ impl Client {
         if let Some(working) = self.working {
             working.await??;
         }
-        if let Some(engine) = self.engine {
-            engine.db.close().await;
+        if let Some(stores) = self.stores {
+            stores.db.close().await;
         }
         Ok(())
     }

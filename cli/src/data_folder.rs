@@ -57,6 +57,21 @@ impl DataFolder {
         Ok(Taken::Ours(folder))
     }
 
+    /// Who has it, without taking it; none where nobody has, or where there is no folder.
+    pub fn owner(path: &Path) -> anyhow::Result<Option<Owner>> {
+        let file = path.join("retainai.lock");
+        let Ok(mut lock) = File::open(&file) else { return Ok(None) };
+        // A shared lock, given back at the end of this function: a role that starts in this very moment would be refused and have to
+        // be started again. Asking without a lock would answer wrongly where the owner lives in another container.
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::WouldBlock) => read_owner(&mut lock, &file).map(Some),
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("{} could not be asked for its owner", file.display()))
+            }
+        }
+    }
+
     /// Writes where the API answers.
     pub fn announce(&mut self, listen: Option<SocketAddr>) -> anyhow::Result<()> {
         let text = serde_json::to_string(&Owner { pid: std::process::id(), listen })?;

@@ -8,6 +8,7 @@ mod data_folder;
 mod output;
 mod roles;
 mod settings;
+mod steering_args;
 mod telemetry;
 
 use args::{Args, Command};
@@ -26,6 +27,9 @@ fn main() -> ExitCode {
     }
     let settings = match Settings::read(&args.overrides()) {
         Ok(settings) => settings,
+        Err(error) if matches!(args.command, Command::Doctor { .. }) => {
+            return ExitCode::from(commands::doctor::without_settings(&error, args.json).unwrap_or(1));
+        }
         Err(error) => {
             eprintln!("retainai: {error}");
             return ExitCode::from(2);
@@ -80,9 +84,13 @@ async fn dispatch(args: Args, settings: Settings) -> anyhow::Result<u8> {
             commands::run::run(&settings, &tickers, session, !no_wait, json).await
         }
         Command::Runs { what } => commands::runs::run(&settings, what, json).await,
+        Command::Backfill { start, what } => commands::backfill::run(&settings, start, what, json).await,
+        Command::Schedule { what } => commands::schedule::run(&settings, what, json).await,
+        Command::Queue { what } => commands::queue::run(&settings, what, json).await,
         Command::Forecast { ticker } => commands::forecast::run(&settings, &ticker, json).await,
         Command::Tickers { what } => commands::tickers::run(&settings, what, json).await,
         Command::Import { folder } => commands::import::run(&settings, &folder, json).await,
+        Command::Doctor { online } => commands::doctor::run(&settings, online, json).await,
         Command::Config => commands::config::run(&settings, json),
         Command::Openapi => {
             println!("{}", ::api::openapi_document());

@@ -40,6 +40,13 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
+/// The items of a list as a table.
+pub fn items_table(columns: &[&str], body: &Value) -> String {
+    let items = body["items"].as_array().into_iter().flatten();
+    let rows: Vec<Vec<String>> = items.map(|item| columns.iter().map(|key| cell(item, key)).collect()).collect();
+    table(columns, &rows)
+}
+
 /// A field as a cell; `-` when absent.
 pub fn cell(item: &Value, key: &str) -> String {
     match &item[key] {

@@ -12,7 +12,7 @@ use workflows::plan::Step;
 
 /// Everything in one process.
 pub async fn up(settings: Settings) -> anyhow::Result<u8> {
-    let everything = Work { steps: Step::ALL.to_vec(), schedules: true, migrates: true };
+    let everything = Work { steps: Step::of_the_chain().collect(), schedules: true, migrates: true };
     serve(settings, everything, true).await
 }
 
@@ -25,7 +25,7 @@ pub async fn api(settings: Settings) -> anyhow::Result<u8> {
 /// Steps alone.
 pub async fn worker(settings: Settings, steps: &[Step]) -> anyhow::Result<u8> {
     needs_servers(&settings, "worker")?;
-    let steps = if steps.is_empty() { Step::ALL.to_vec() } else { steps.to_vec() };
+    let steps = if steps.is_empty() { Step::of_the_chain().collect() } else { steps.to_vec() };
     serve(settings, Work { steps, ..Work::default() }, false).await
 }
 
@@ -76,11 +76,12 @@ async fn serve(settings: Settings, what: Work, with_api: bool) -> anyhow::Result
     };
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let metrics = telemetry::start_metrics()?;
-    let Assembled { engine, metrics, mut folder } = assemble(&settings, folder.take(), Some(metrics), &stop).await?;
+    let Assembled { engine, stores, metrics, mut folder } =
+        assemble(&settings, folder.take(), Some(metrics), &stop).await?;
     let working = {
-        let (engine, stop) = (engine.clone(), stop.clone());
+        let (engine, stores, stop) = (engine.clone(), stores.clone(), stop.clone());
         tokio::spawn(async move {
-            let worked = work(engine, settings, what, stop.clone()).await;
+            let worked = work(engine, stores, settings, what, stop.clone()).await;
             // A role that cannot work must not go on answering as if it did.
             stop.cancel();
             worked
@@ -91,11 +92,12 @@ async fn serve(settings: Settings, what: Work, with_api: bool) -> anyhow::Result
             folder.announce(Some(address))?;
         }
         tracing::info!(address = format!("http://{address}"), "listening");
-        let app = api::app(ApiState { metrics, ..ApiState::new(engine.clone(), env!("CARGO_PKG_VERSION")) });
+        let app =
+            api::app(ApiState { metrics, ..ApiState::new(engine.clone(), stores.clone(), env!("CARGO_PKG_VERSION")) });
         api::serve(app, listener, stop.clone()).await?;
     }
     let worked = working.await?;
-    engine.db.close().await;
+    stores.db.close().await;
     worked?;
     tracing::info!("stopped");
     Ok(0)

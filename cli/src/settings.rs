@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
+use workflows::flow::{Breaker, Limit};
 use workflows::plan::Step;
+use workflows::queue::RedisServer;
 
 /// One setting as `retainai config` shows it.
 #[derive(Debug)]
@@ -38,6 +40,11 @@ pub const SPECS: &[Spec] = &[
     secret("database_url", "", "PostgreSQL, postgres://user:password@host/name; empty: the embedded store"),
     secret("redis_url", "", "Redis that carries the queues; empty: a queue inside the process (embedded store only)"),
     secret("cache_redis_url", "", "Redis that keeps copies; empty: the same as redis_url"),
+    spec(
+        "redis_ca_file",
+        "",
+        "certificate (PEM) of the private authority behind rediss:// addresses; empty: the public authorities",
+    ),
     spec("redis_prefix", "retainai", "prefix of every key in Redis"),
     spec("database_connections", "16", "most connections to PostgreSQL per process"),
     spec(
@@ -53,7 +60,24 @@ pub const SPECS: &[Spec] = &[
     spec("sharesansar_url", "https://www.sharesansar.com", "base address of the ShareSansar source"),
     spec("csv_dir", "", "folder of the csv source, holding EXCHANGE/TICKER.csv"),
     spec("contact", "", "address put into the User-Agent, so that a site's owner can reach you"),
-    spec("scrape_pause_ms", "1000", "least pause between two requests to one host, milliseconds"),
+    spec(
+        "scrape_pause_ms",
+        "1000",
+        "least time from one request to a host to the next, by all processes together, milliseconds; 0: none, and any number at a time",
+    ),
+    spec("source_concurrency", "1", "requests to one host under way at a time, by all processes together"),
+    spec(
+        "source_daily_budget",
+        "20000",
+        "most requests to one host per UTC day, by all processes together; 0: no limit",
+    ),
+    spec("source_breaker_failures", "5", "a host is left alone after so many failures in a row; 0: never"),
+    spec(
+        "source_breaker_cool_down_s",
+        "30",
+        "for so long the first time, twice as long after each failed probe, seconds",
+    ),
+    spec("source_breaker_cool_down_cap_s", "900", "but never longer than this, seconds"),
     spec("history_days", "1500", "how many days of history a new ticker asks for"),
     spec("finetune_every", "5", "a ticker's model is continued every so many sessions"),
     spec("slots", "4", "steps of one kind carried out at a time, per process"),
@@ -120,6 +144,7 @@ pub struct Settings {
     pub database_url: Option<String>,
     pub redis_url: Option<String>,
     pub cache_redis_url: Option<String>,
+    pub redis_ca_file: Option<PathBuf>,
     pub redis_prefix: String,
     pub database_connections: u32,
     pub tickers: Vec<Ticker>,
@@ -150,6 +175,16 @@ impl Settings {
             values.insert(key, Value { text: text.clone(), origin: "flag".to_owned() });
         }
         build(values)
+    }
+
+    /// The Redis that carries the queues, where one is set.
+    pub fn redis(&self) -> Option<RedisServer<'_>> {
+        self.redis_url.as_deref().map(|url| RedisServer { url, ca_file: self.redis_ca_file.as_deref() })
+    }
+
+    /// The Redis that keeps copies, where one is set.
+    pub fn cache_redis(&self) -> Option<RedisServer<'_>> {
+        self.cache_redis_url.as_deref().map(|url| RedisServer { url, ca_file: self.redis_ca_file.as_deref() })
     }
 
     /// Whether everything lives in one process and one folder.
@@ -262,6 +297,14 @@ fn build(values: BTreeMap<&'static str, Value>) -> Result<Settings, SettingsErro
             &"PostgreSQL and Redis go together: set both database_url and redis_url, or neither for the embedded store",
         ));
     }
+    let redis_ca_file = r.optional("redis_ca_file").map(PathBuf::from);
+    let cache_redis_url = r.optional("cache_redis_url").or_else(|| redis_url.clone());
+    let has_tls = [&redis_url, &cache_redis_url].into_iter().flatten().any(|url| url.starts_with("rediss://"));
+    if redis_ca_file.is_some() && !has_tls {
+        return Err(
+            r.wrong("redis_ca_file", &"it has no use unless redis_url or cache_redis_url begins with rediss://")
+        );
+    }
     let log_format = r.text("log_format");
     if !matches!(log_format, "pretty" | "json") {
         return Err(r.wrong("log_format", &"use pretty or json"));
@@ -275,8 +318,9 @@ fn build(values: BTreeMap<&'static str, Value>) -> Result<Settings, SettingsErro
     let settings = Settings {
         data_dir: PathBuf::from(r.text("data_dir")),
         listen: r.parse("listen")?,
-        cache_redis_url: r.optional("cache_redis_url").or_else(|| redis_url.clone()),
+        cache_redis_url,
         redis_url,
+        redis_ca_file,
         database_url,
         redis_prefix: r.text("redis_prefix").to_owned(),
         database_connections: r.at_least("database_connections", 2)?,
@@ -306,7 +350,7 @@ fn sources(r: &Reader<'_>) -> Result<workers::sources::SourceSettings, SettingsE
         yahoo_url: r.text("yahoo_url").to_owned(),
         sharesansar_url: r.text("sharesansar_url").to_owned(),
         user_agent_contact: r.optional("contact"),
-        pause: r.millis("scrape_pause_ms", 0)?,
+        limit: source_limit(r)?,
         csv_dir,
         ..workers::sources::SourceSettings::default()
     };
@@ -325,6 +369,24 @@ fn sources(r: &Reader<'_>) -> Result<workers::sources::SourceSettings, SettingsE
         }
     }
     Ok(settings)
+}
+
+/// What each host bears.
+fn source_limit(r: &Reader<'_>) -> Result<Limit, SettingsError> {
+    let paced = Limit::paced(r.millis("scrape_pause_ms", 0)?);
+    let concurrency: u32 = r.at_least("source_concurrency", 1)?;
+    let daily_budget: u64 = r.parse("source_daily_budget")?;
+    let breaker = Breaker {
+        failures: r.parse("source_breaker_failures")?,
+        cool_down: Duration::from_secs(r.at_least("source_breaker_cool_down_s", 1)?),
+        cool_down_cap: Duration::from_secs(r.at_least("source_breaker_cool_down_cap_s", 1)?),
+    };
+    Ok(Limit {
+        concurrency: paced.concurrency.map(|_| concurrency),
+        daily_budget: (daily_budget > 0).then_some(daily_budget),
+        breaker: (breaker.failures > 0).then_some(breaker),
+        ..paced
+    })
 }
 
 /// The value as it may be shown.

@@ -4,9 +4,11 @@
 
 pub mod http;
 pub mod ports;
+pub mod postgres_server;
 pub mod process;
 pub mod redis_server;
 pub mod servers;
+pub mod tls;
 pub mod waiting;
 
 pub use ports::free_port;

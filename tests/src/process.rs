@@ -35,7 +35,7 @@ fn built(name: &str) -> PathBuf {
         test.ancestors().nth(2).expect("tests lie in PROFILE/deps").to_owned()
     });
     let path = folder.join(name);
-    assert!(path.exists(), "{} is not built: cargo build --profile ci -p retainai -p market-sim", path.display());
+    assert!(path.exists(), "{} is not built: cargo build --profile ci --workspace --bins", path.display());
     path
 }
 

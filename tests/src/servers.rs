@@ -6,7 +6,9 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
-pub use crate::redis_server::RedisDb;
+pub use crate::postgres_server::TlsPostgres;
+pub use crate::redis_server::{RedisDb, RedisOptions};
+use crate::tls::Authority;
 
 /// A new, empty database, dropped with the value. None where `RETAINAI_TEST_POSTGRES_URL` is not set.
 pub async fn postgres() -> Option<PgDatabase> {
@@ -22,6 +24,22 @@ pub async fn redis() -> Option<RedisDb> {
         return absent("a private Redis");
     }
     Some(RedisDb::start().await.expect("a Redis for this test"))
+}
+
+/// The same, set up otherwise.
+pub async fn redis_with(options: &RedisOptions<'_>) -> Option<RedisDb> {
+    if !RedisDb::is_installed() {
+        return absent("a private Redis");
+    }
+    Some(RedisDb::start_with(options).await.expect("a Redis for this test"))
+}
+
+/// A PostgreSQL server of this test alone that speaks TLS with a certificate for these names. None where none is installed.
+pub async fn tls_postgres(authority: &Authority, names: &[&str]) -> Option<TlsPostgres> {
+    if !TlsPostgres::is_installed() {
+        return absent("a PostgreSQL that can be started");
+    }
+    Some(TlsPostgres::start(authority, names).await.expect("a PostgreSQL for this test"))
 }
 
 fn absent<T>(what: &str) -> Option<T> {

@@ -4,6 +4,7 @@ use crate::effect::Effect;
 use crate::ledger::Claim;
 use crate::state::Outcome;
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -47,9 +48,14 @@ impl Report {
         Self { outcome: Outcome::Skip(reason.into()), effects }
     }
 
-    /// Failed; may succeed later.
-    pub fn retry(error: impl Into<String>, after: Option<Duration>) -> Self {
-        Self { outcome: Outcome::Retry { error: error.into(), after }, effects: Vec::new() }
+    /// Failed; may succeed later, unless the plan knows better about this `kind`.
+    pub fn retry(kind: &'static str, error: impl Into<String>, after: Option<Duration>) -> Self {
+        Self { outcome: Outcome::Retry { kind, error: error.into(), after }, effects: Vec::new() }
+    }
+
+    /// Cannot begin yet; gives its slot back until then, or until `condition` comes true.
+    pub fn wait(reason: impl Into<String>, condition: Option<String>, until: DateTime<Utc>) -> Self {
+        Self { outcome: Outcome::Wait { reason: reason.into(), condition, until }, effects: Vec::new() }
     }
 
     /// Failed, and would fail again.

@@ -1,8 +1,9 @@
 //! The cache: newest forecasts and model weights, kept a while. Redis in production, memory in the embedded default.
 //! Never the truth: writes are compare-and-set on a version, so an older writer never overwrites a newer one, and every entry ends by itself.
 
-use crate::queue::{QueueError, connection};
+use crate::queue::{QueueError, RedisServer, connection};
 use crate::stores::forecasts::StoredForecast;
+use crate::unreached::{Advice, Unreached};
 use market::Ticker;
 use redis::aio::ConnectionManager;
 use sha2::{Digest, Sha256};
@@ -78,8 +79,8 @@ impl Cache {
     }
 
     /// The cache in Redis. Must be made inside a tokio runtime.
-    pub fn redis(url: &str, prefix: &str) -> Result<Self, CacheError> {
-        let (_, connection) = connection(url)?;
+    pub fn redis<'a>(server: impl Into<RedisServer<'a>>, prefix: &str) -> Result<Self, CacheError> {
+        let (_, connection) = connection(server)?;
         Ok(Cache::Redis { connection, prefix: prefix.to_owned() })
     }
 
@@ -179,5 +180,5 @@ impl Cache {
 }
 
 fn failed(doing: &'static str) -> impl Fn(redis::RedisError) -> CacheError {
-    move |e| CacheError::Redis { doing, why: e.to_string() }
+    move |e| CacheError::Redis { doing, why: format!("{e}{}", Advice(Unreached::of_redis(&e))) }
 }

@@ -2,6 +2,8 @@
 //! One Rust body and one SQL text (`$1`, RETURNING, ON CONFLICT) per operation, expanded per database by `on_write!`, `on_read!`
 //! and `on_tx!`; where the dialects differ, `Db::is_postgres` chooses between two texts. Every statement is run on both by the conformance suite.
 
+pub use crate::unreached::without_password;
+use crate::unreached::{Advice, Unreached};
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
@@ -14,6 +16,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
+use uuid::Uuid;
 
 /// The migrations of PostgreSQL.
 pub static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
@@ -24,7 +27,7 @@ pub static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database did not answer, or refused.
-    #[error("the database could not {doing}: {source}")]
+    #[error("the database could not {doing}: {source}{}", Advice(Unreached::of_postgres(source)))]
     Database {
         /// What was attempted.
         doing: &'static str,
@@ -62,7 +65,9 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             StoreError::Database { source, .. } => match source {
+                // A server that goes away while a connection is made breaks the protocol.
                 sqlx::Error::Io(_)
+                | sqlx::Error::Protocol(_)
                 | sqlx::Error::PoolTimedOut
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::WorkerCrashed => true,
@@ -125,6 +130,11 @@ impl From<DateTime<Utc>> for Ts {
 impl Type<Postgres> for Ts {
     fn type_info() -> sqlx::postgres::PgTypeInfo {
         <DateTime<Utc> as Type<Postgres>>::type_info()
+    }
+}
+impl sqlx::postgres::PgHasArrayType for Ts {
+    fn array_type_info() -> sqlx::postgres::PgTypeInfo {
+        <DateTime<Utc> as sqlx::postgres::PgHasArrayType>::array_type_info()
     }
 }
 impl Encode<'_, Postgres> for Ts {
@@ -262,7 +272,25 @@ impl Db {
             Pools::Pg(pool) => POSTGRES_MIGRATIONS.run(pool).await?,
             Pools::Lite { write, .. } => SQLITE_MIGRATIONS.run(write).await?,
         }
+        let here = Uuid::new_v4();
+        on_write!(self, |c| sqlx::query(
+            "insert into installation (id, created_at) select $1, $2 where not exists (select 1 from installation)"
+        )
+        .bind(here)
+        .bind(Ts::from(self.now()))
+        .execute(c)
+        .await
+        .rows())
+        .doing("note which installation this is")?;
         Ok(())
+    }
+
+    /// Which installation this ledger is. Two processes that migrated at once may both have noted an id; the older one counts.
+    pub async fn installation(&self) -> StoreResult<Uuid> {
+        on_read!(self, |c| sqlx::query_scalar("select id from installation order by created_at, id limit 1")
+            .fetch_one(c)
+            .await)
+        .doing("say which installation it is")
     }
 
     /// How many migrations are missing: 0 when the schema is this version's.
@@ -333,7 +361,7 @@ impl Db {
             Pools::Pg(pool) => {
                 let options = (*pool.connect_options()).clone();
                 let pool = PgPoolOptions::new()
-                    .max_connections(1)
+                    .max_connections(2)
                     .acquire_timeout(Duration::from_secs(5))
                     .connect_lazy_with(options);
                 Db { pools: Pools::Pg(pool), skew_us: self.skew_us.clone() }
@@ -379,14 +407,5 @@ impl Tx {
             Tx::Lite(tx) => tx.rollback().await,
         }
         .doing("roll back")
-    }
-}
-
-/// The URL as it may be logged.
-pub fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    match rest.rsplit_once('@') {
-        Some((user, host)) => format!("{scheme}://{}:***@{host}", user.split(':').next().unwrap_or_default()),
-        None => url.to_owned(),
     }
 }

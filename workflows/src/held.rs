@@ -1,22 +1,24 @@
-//! The steps this process holds, and the thread that keeps their leases. The thread has its own runtime and its own connection, so that
-//! training on every core cannot starve it.
+//! The steps this process holds, and the thread that keeps them: it renews the leases and holds the process' sign of life. The thread has its
+//! own runtime and its own connections, so that training on every core cannot starve it.
 
 use crate::engine::Engine;
-use crate::ledger::{self, Claim};
-use crate::plan::Step;
-use std::collections::HashMap;
+use crate::ledger::{Claim, Key};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-/// A step under one epoch.
-type Key = (Uuid, Step, i64);
+/// How often a process that holds steps looks whether they are still its own, and whether its sign of life stands.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The same for one that holds none.
+const IDLE_LOOK_EVERY: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 pub(crate) struct Held {
-    steps: Mutex<HashMap<Key, CancellationToken>>,
+    steps: Mutex<BTreeMap<Key, CancellationToken>>,
+    taken: Notify,
     released: Notify,
 }
 
@@ -24,12 +26,16 @@ impl Held {
     /// Notes a claimed step; the token is cancelled when it must stop.
     pub(crate) fn take(&self, claim: &Claim) -> CancellationToken {
         let token = CancellationToken::new();
-        self.lock().insert((claim.run, claim.step, claim.epoch), token.clone());
+        let mut steps = self.lock();
+        if steps.is_empty() {
+            self.taken.notify_one();
+        }
+        steps.insert(claim.key(), token.clone());
         token
     }
 
     pub(crate) fn release(&self, claim: &Claim) {
-        self.lock().remove(&(claim.run, claim.step, claim.epoch));
+        self.lock().remove(&claim.key());
         self.released.notify_waiters();
     }
 
@@ -48,7 +54,7 @@ impl Held {
         self.lock().values().for_each(CancellationToken::cancel);
     }
 
-    fn keys(&self) -> Vec<Key> {
+    pub(crate) fn keys(&self) -> Vec<Key> {
         self.lock().keys().copied().collect()
     }
 
@@ -62,35 +68,60 @@ impl Held {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, CancellationToken>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, CancellationToken>> {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Starts the thread that renews the leases of `engine` at a quarter of their length, until `stop`.
+/// Starts the thread that keeps what `engine` holds, until `stop`.
 pub fn keep_leases(engine: &Arc<Engine>, stop: CancellationToken) -> std::io::Result<std::thread::JoinHandle<()>> {
     let engine = engine.clone();
-    let every = (engine.settings.lease / 4).max(Duration::from_millis(50));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("leases".to_owned()).spawn(move || {
-        runtime.block_on(async {
-            let db = engine.db.apart();
-            while !stop.is_cancelled() {
-                tokio::select! {
-                    () = tokio::time::sleep(every) => {}
-                    () = stop.cancelled() => break,
-                }
-                let held = engine.held.keys();
-                if held.is_empty() {
-                    continue;
-                }
-                match ledger::renew(&db, engine.instance, &held, engine.lease_from(db.now())).await {
-                    Ok(ours) => engine.held.drop_others(&held, &ours),
-                    Err(error) => {
-                        tracing::warn!(%error, held = held.len(), "leases could not be renewed; trying again")
-                    }
-                }
+    std::thread::Builder::new().name("leases".to_owned()).spawn(move || runtime.block_on(keep(&engine, stop)))
+}
+
+/// What the thread does; a simulation runs it as a task.
+pub async fn keep(engine: &Engine, stop: CancellationToken) {
+    let ledger = engine.ledger.apart();
+    let mut life = ledger.db().and_then(|db| db.life(engine.instance));
+    let renew_every = (engine.settings.lease / 4).max(Duration::from_millis(50));
+    let mut renew_at = Instant::now();
+    while !stop.is_cancelled() {
+        if let Some(life) = &mut life {
+            match life.show().await {
+                Ok(again) => engine.note_life(again),
+                Err(error) => tracing::debug!(%error, "the sign of life could not be shown; trying again"),
             }
-        });
-    })
+        }
+        let held = engine.held.keys();
+        let ours = if Instant::now() >= renew_at {
+            renew_at = Instant::now() + renew_every;
+            engine.sign_on(&ledger).await;
+            match held.is_empty() {
+                true => Ok(Vec::new()),
+                false => ledger.renew(engine.instance, &held, engine.lease_from(ledger.now())).await,
+            }
+        } else if held.is_empty() {
+            Ok(Vec::new())
+        } else {
+            ledger.held_by(engine.instance).await
+        };
+        match ours {
+            Ok(ours) => engine.held.drop_others(&held, &ours),
+            Err(error) => {
+                // Soon again: a lease that was not renewed is one that ends.
+                renew_at = Instant::now();
+                tracing::warn!(%error, held = held.len(), "leases could not be renewed; trying again");
+            }
+        }
+        let look = if held.is_empty() { IDLE_LOOK_EVERY } else { LOOK_EVERY };
+        let wake_at = (Instant::now() + look).min(renew_at.max(Instant::now() + Duration::from_millis(50)));
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            () = engine.held.taken.notified() => {}
+            () = tokio::time::sleep_until(wake_at) => {}
+        }
+    }
+    engine.sign_off(&ledger).await;
 }

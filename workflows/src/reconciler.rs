@@ -1,22 +1,39 @@
-//! The reconciler: makes the queue agree with the ledger. It takes back what vanished workers held and pushes what is due and unsent,
-//! lost or overdue. Every process runs it; doing a duty twice is harmless (epochs fence, ids deduplicate), so it needs no leader to be right.
+//! The reconciler: makes the queue agree with the ledger. It takes back what vanished workers held, releases what waited, and pushes what is due
+//! and unsent, lost or overdue. Every process runs it and one at a time leads; two leaders would be wasteful and not wrong (epochs fence, ids
+//! deduplicate).
 
 use crate::db::{StoreError, StoreResult};
-use crate::engine::{Engine, dice};
-use crate::ledger::{self, Abandoned};
+use crate::engine::Engine;
+use crate::ledger::{self, Abandoned, Ending};
+use crate::plan::Step;
 use crate::queue::QueueError;
 use crate::state::Outcome;
 use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-/// The most messages on their way per queue: the carrier must never hold thousands of due ids (D4: 8,000 brick a queue).
-const SLICE: i64 = 500;
-/// Abandoned steps taken back per round.
-const RECLAIM_LIMIT: i64 = 200;
-/// How often the database's clock is read, and finished ids are swept.
+/// The name of the duty in the ledger.
+pub(crate) const DUTY: &str = "reconcile";
+/// Messages on their way per slot of the workers that take them: enough that nobody waits, few enough that a flushed Redis costs little.
+const PER_SLOT: i64 = 4;
+/// The same for a queue whose workers we do not know.
+const LEAST_SLICE: i64 = 64;
+/// The carrier must never hold thousands of due ids (D4: 8,000 brick a queue).
+const LARGEST_SLICE: i64 = 1_000;
+/// Abandoned or waiting steps per round.
+const PER_ROUND: i64 = 200;
+/// How often slow duties are done.
 const SLOW_DUTIES_EVERY: Duration = Duration::from_secs(5);
+/// A leader that says nothing for so long is followed by another.
+const REIGN: Duration = Duration::from_millis(1_500);
+/// An owner must show no sign of life at two looks so far apart: one that lost its connection needs a moment to make another.
+const SILENT_FOR: Duration = Duration::from_millis(600);
+/// When a slice was full, the next one follows soon.
+const SOON: Duration = Duration::from_millis(25);
 
 /// What went wrong in one round; the next round starts afresh.
 #[derive(Debug, thiserror::Error)]
@@ -29,102 +46,198 @@ pub enum ReconcileError {
     Queue(#[from] QueueError),
 }
 
+/// What a reconciler remembers from round to round; losing it costs a few messages sent twice.
+#[derive(Default)]
+struct Memory {
+    leads: bool,
+    incarnation: Option<String>,
+    silent: BTreeMap<Uuid, Instant>,
+    slots: BTreeMap<String, i64>,
+    slow_duties_at: Option<Instant>,
+}
+
 /// Reconciles until `stop`. Errors are logged when they begin and when they end, not at every round.
 pub async fn reconcile(engine: Arc<Engine>, stop: CancellationToken) {
-    let mut incarnation = None;
+    let mut memory = Memory::default();
     let mut failing = false;
-    let mut slow_duties_at = tokio::time::Instant::now();
     while !stop.is_cancelled() {
-        let slow = tokio::time::Instant::now() >= slow_duties_at;
-        if slow {
-            slow_duties_at = tokio::time::Instant::now() + SLOW_DUTIES_EVERY;
-        }
-        match round(&engine, &mut incarnation, slow).await {
+        let more = match round(&engine, &mut memory).await {
             Ok(more) => {
                 if failing {
                     tracing::info!("the reconciler reaches its stores again");
                 }
                 failing = false;
-                if more {
-                    continue;
-                }
+                more
             }
             Err(error) => {
                 if !failing {
                     tracing::warn!(%error, "the reconciler cannot work; it keeps trying");
                 }
                 failing = true;
+                // Another may be able to.
+                memory.leads = false;
+                false
             }
-        }
+        };
+        let wait = if more { SOON } else { engine.settings.reconcile_every };
         tokio::select! {
-            () = tokio::time::sleep(engine.settings.reconcile_every) => {}
-            () = engine.nudge.notified() => {}
+            biased;
             () = stop.cancelled() => return,
+            () = engine.nudge.notified() => {}
+            () = tokio::time::sleep(wait) => {}
         }
     }
 }
 
 /// One round; true when there was more than it could do.
-async fn round(engine: &Engine, incarnation: &mut Option<String>, slow: bool) -> Result<bool, ReconcileError> {
+async fn round(engine: &Engine, memory: &mut Memory) -> Result<bool, ReconcileError> {
+    let slow = memory.slow_duties_at.is_none_or(|at| Instant::now() >= at);
     if slow {
-        engine.db.read_clock().await?;
+        engine.ledger.read_clock().await?;
+        memory.slow_duties_at = Some(Instant::now() + SLOW_DUTIES_EVERY);
+        memory.slots = slots(engine).await?;
     }
-    let reclaimed = reclaim(engine, Abandoned::Lapsed).await?;
+    let now = engine.ledger.now();
+    let reign = TimeDelta::from_std(REIGN.max(engine.settings.reconcile_every * 3)).unwrap_or(TimeDelta::seconds(2));
+    let led = std::mem::replace(&mut memory.leads, engine.ledger.lead(DUTY, engine.instance, now, now + reign).await?);
+    if !memory.leads {
+        // Somebody else leads; what was started here is sent from here all the same, for a person may be waiting.
+        return feed(engine, memory).await;
+    }
+    let mut more = take_back(engine, memory, now).await?;
     let current = engine.queue.incarnation().await?;
-    let lost_everything = incarnation.as_ref().is_some_and(|known| *known != current);
+    let lost_everything = memory.incarnation.as_ref().is_some_and(|known| *known != current);
     if lost_everything {
         tracing::warn!("the queue has lost what it held; pushing everything outstanding again");
     }
-    *incarnation = Some(current);
-    feed(engine, lost_everything).await?;
+    memory.incarnation = Some(current);
+    let stale = if lost_everything || !led { now + TimeDelta::seconds(1) } else { now - resend_after(engine) };
+    engine.ledger.unsend(stale).await?;
+    more |= engine.ledger.release(now, PER_ROUND).await? >= u64::try_from(PER_ROUND).unwrap_or(0);
+    more |= feed(engine, memory).await?;
     if slow {
-        engine.queue.sweep().await?;
+        slow_duties(engine, now).await?;
     }
-    Ok(reclaimed == RECLAIM_LIMIT)
+    Ok(more)
 }
 
-/// Ends abandoned attempts as lost; how many were found. The steps become ready again, or fail after their last attempt.
-pub async fn reclaim(engine: &Engine, which: Abandoned) -> StoreResult<i64> {
-    let now = engine.db.now();
-    let lapsed_before = match which {
-        Abandoned::Lapsed => now,
-        Abandoned::NotOf(_) => now + TimeDelta::days(3650),
-    };
-    let claims = ledger::abandoned(&engine.db, which, now, RECLAIM_LIMIT).await?;
-    for claim in &claims {
-        match ledger::complete(&engine.db, claim, &Outcome::Lost, &[], now, dice(), Some(lapsed_before)).await {
-            Ok(completion) => {
-                tracing::warn!(run = %claim.run, ticker = %claim.ticker, step = %claim.step, attempt = claim.attempt, "took back a step whose worker vanished");
-                engine.push(&completion.messages).await;
-            }
-            // Someone else took it back, or its worker renewed after all.
-            Err(StoreError::Fenced) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(i64::try_from(claims.len()).unwrap_or(i64::MAX))
+fn resend_after(engine: &Engine) -> TimeDelta {
+    TimeDelta::from_std(engine.settings.resend_after).unwrap_or(TimeDelta::seconds(5))
 }
 
-/// Pushes what is due, per queue and in slices.
-async fn feed(engine: &Engine, lost_everything: bool) -> Result<(), ReconcileError> {
-    let now = engine.db.now();
-    let fresh_since = if lost_everything { now + TimeDelta::seconds(1) } else { stale_before(engine, now) };
-    for (queue, ready, on_their_way) in ledger::outstanding(&engine.db, now, fresh_since).await? {
-        let room = SLICE - on_their_way;
-        if room <= 0 || ready == on_their_way {
-            continue;
-        }
-        let messages = ledger::due(&engine.db, &queue, now, fresh_since, room).await?;
-        if messages.is_empty() {
-            continue;
-        }
-        // Marked first: a worker may take the message before the mark is written. Dying in between costs one resend.
-        ledger::mark_sent(&engine.db, &messages, now).await?;
-        engine.queue.push(&messages).await?;
+async fn slow_duties(engine: &Engine, now: DateTime<Utc>) -> Result<(), ReconcileError> {
+    engine.queue.sweep().await?;
+    engine.ledger.sign_off(None, now - TimeDelta::minutes(10)).await?;
+    let Some(db) = engine.ledger.db() else { return Ok(()) };
+    ledger::ensure_partitions(db, now).await?;
+    let foreign = ledger::foreign_runs(db).await?;
+    metrics::gauge!("retainai_foreign_plan_runs").set(foreign.iter().map(|(.., count)| *count).sum::<i64>() as f64);
+    for (plan, version, count) in foreign {
+        tracing::warn!(
+            plan,
+            version,
+            count,
+            "open runs of a plan that this version does not know; they wait for a program that does"
+        );
     }
     Ok(())
 }
 
-fn stale_before(engine: &Engine, now: DateTime<Utc>) -> DateTime<Utc> {
-    now - TimeDelta::from_std(engine.settings.resend_after).unwrap_or(TimeDelta::seconds(5))
+/// Slots of live workers by step kind.
+async fn slots(engine: &Engine) -> StoreResult<BTreeMap<String, i64>> {
+    let mut slots: BTreeMap<String, i64> = BTreeMap::new();
+    for (steps, count) in engine.ledger.workers_seen(engine.ledger.now() - TimeDelta::seconds(30)).await? {
+        for step in steps.split(',') {
+            *slots.entry(step.to_owned()).or_default() += count;
+        }
+    }
+    Ok(slots)
+}
+
+/// Takes back what vanished workers held: at once where the process shows no sign of life, else when the lease has lapsed. For one lease after
+/// the server began, or after our own sign of life was lost, nobody is taken back: nobody could renew meanwhile.
+async fn take_back(engine: &Engine, memory: &mut Memory, now: DateTime<Utc>) -> StoreResult<bool> {
+    let signs = engine.ledger.signs_of_life().await?;
+    let lease = TimeDelta::from_std(engine.settings.lease).unwrap_or(TimeDelta::seconds(20));
+    let unsettled = |since: Option<DateTime<Utc>>| since.is_some_and(|since| now - since < lease);
+    if unsettled(signs.up_since) || unsettled(engine.life_again_at()) {
+        memory.silent.clear();
+        return Ok(false);
+    }
+    let silent: BTreeSet<Uuid> = signs.silent.into_iter().collect();
+    memory.silent.retain(|owner, _| silent.contains(owner));
+    for owner in silent {
+        memory.silent.entry(owner).or_insert_with(Instant::now);
+    }
+    let gone: Vec<Uuid> =
+        memory.silent.iter().filter(|(_, since)| since.elapsed() >= SILENT_FOR).map(|(owner, _)| *owner).collect();
+    let mut taken = reclaim(engine, Abandoned::Lapsed).await?;
+    if !gone.is_empty() {
+        taken += reclaim(engine, Abandoned::Of(gone)).await?;
+    }
+    Ok(taken >= PER_ROUND)
+}
+
+/// Ends abandoned attempts as lost; how many were found. The steps become ready again, or fail after their last attempt.
+pub async fn reclaim(engine: &Engine, which: Abandoned) -> StoreResult<i64> {
+    let now = engine.ledger.now();
+    let lapsed_before = matches!(which, Abandoned::Lapsed).then_some(now);
+    let claims = engine.ledger.abandoned(&which, now, PER_ROUND).await?;
+    let found = i64::try_from(claims.len()).unwrap_or(i64::MAX);
+    let endings: Vec<Ending> = claims
+        .into_iter()
+        .map(|claim| Ending {
+            claim,
+            outcome: Outcome::Lost,
+            effects: Vec::new(),
+            dice: engine.settings.chance.unit(),
+            lapsed_before: lapsed_before.or(Some(now + TimeDelta::days(3650))),
+        })
+        .collect();
+    if endings.is_empty() {
+        return Ok(0);
+    }
+    for (ending, completed) in endings.iter().zip(engine.ledger.complete(&endings, now).await?) {
+        // Fenced: someone else took it back, or its worker renewed or completed after all.
+        if completed.is_ok() {
+            let claim = &ending.claim;
+            metrics::counter!("retainai_attempts_total", "step" => claim.step.as_str(), "outcome" => "lost")
+                .increment(1);
+            tracing::warn!(run = %claim.run, subject = %claim.subject, step = %claim.step, attempt = claim.attempt, "took back a step whose worker vanished");
+        }
+    }
+    Ok(found)
+}
+
+/// Pushes what is due, per queue and in slices; true when a slice was full.
+async fn feed(engine: &Engine, memory: &Memory) -> Result<bool, ReconcileError> {
+    let queues = engine.ledger.unsent_queues().await?;
+    if queues.is_empty() {
+        return Ok(false);
+    }
+    let on_their_way: BTreeMap<String, i64> = engine.ledger.on_their_way().await?.into_iter().collect();
+    let room: Vec<(String, i64)> = queues
+        .into_iter()
+        .map(|queue| {
+            let room = slice(memory, &queue) - on_their_way.get(&queue).copied().unwrap_or(0);
+            (queue, room)
+        })
+        .filter(|(_, room)| *room > 0)
+        .collect();
+    let messages = engine.ledger.take_due(&room, engine.ledger.now()).await?;
+    if !messages.is_empty() {
+        engine.queue.push(&messages).await?;
+    }
+    // A queue without room, or one whose room was filled, has more; retries that are not due yet are not "more".
+    let mut taken: BTreeMap<&str, i64> = BTreeMap::new();
+    for message in &messages {
+        *taken.entry(&message.queue).or_default() += 1;
+    }
+    Ok(room.iter().any(|(queue, room)| taken.get(queue.as_str()).is_some_and(|taken| taken >= room)))
+}
+
+/// How many messages of a queue may be on their way.
+fn slice(memory: &Memory, queue: &str) -> i64 {
+    let step = queue.split('_').next().filter(|step| step.parse::<Step>().is_ok()).unwrap_or(queue);
+    (memory.slots.get(step).copied().unwrap_or(0) * PER_SLOT).clamp(LEAST_SLICE, LARGEST_SLICE)
 }

@@ -1,7 +1,9 @@
-//! Which sessions of a schedule are due: pure. In come its time of day, its last tick and the market clock; out come dates.
+//! Which sessions of a schedule are due, and which come next: pure. In come its time of day, its last tick and the market clock; out come
+//! dates, and for those to come the instant and the reason.
 
 use crate::ledger::{CatchUp, ScheduleRow};
-use chrono::{DateTime, Datelike, Days, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Utc, Weekday};
+use market::Exchange;
 
 /// A schedule without a last tick, or one long asleep, never reaches back further.
 const FURTHEST_BACK_DAYS: u64 = 30;
@@ -14,17 +16,13 @@ pub fn due_sessions(schedule: &ScheduleRow, last: Option<NaiveDate>, now: DateTi
     if schedule.paused {
         return Vec::new();
     }
-    let zone = schedule.exchange.zone();
-    let fires_at = |day: NaiveDate| {
-        let local = day.and_time(schedule.local_time);
-        local.and_local_timezone(zone).latest().map_or_else(|| local.and_utc(), |t| t.with_timezone(&Utc))
-    };
-    let today = now.with_timezone(&zone).date_naive();
+    let fires_at = |day: NaiveDate| fires_at(schedule.exchange, day, schedule.local_time);
+    let today = now.with_timezone(&schedule.exchange.zone()).date_naive();
     let due: Vec<NaiveDate> = (0..=FURTHEST_BACK_DAYS)
         .rev()
         .map(|back| today - Days::new(back))
-        .filter(|day| schedule.exchange.may_trade_on(day.weekday()))
-        .filter(|day| fires_at(*day) <= now && last.is_none_or(|last| *day > last))
+        .filter(|day| last.is_none_or(|last| *day > last) && schedule.exchange.may_trade_on(day.weekday()))
+        .filter(|day| fires_at(*day) <= now)
         .collect();
     match (schedule.catch_up, last) {
         (CatchUp::All, Some(_)) => due,
@@ -33,10 +31,85 @@ pub fn due_sessions(schedule: &ScheduleRow, last: Option<NaiveDate>, now: DateTi
     }
 }
 
+/// The instant of a time of day in the exchange's zone. A time that the clocks skip is the same time after the change, one that they show
+/// twice is the second.
+pub fn fires_at(exchange: Exchange, day: NaiveDate, local_time: NaiveTime) -> DateTime<Utc> {
+    let at = |local: chrono::NaiveDateTime| local.and_local_timezone(exchange.zone()).latest();
+    let local = day.and_time(local_time);
+    // No zone skips more than an hour.
+    at(local).or_else(|| at(local + TimeDelta::hours(1))).map_or_else(|| local.and_utc(), |at| at.with_timezone(&Utc))
+}
+
+/// A day to come, and whether the schedule fires for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextTick {
+    /// The day, in the exchange's zone.
+    pub session: NaiveDate,
+    /// When it fires, or would.
+    pub at: DateTime<Utc>,
+    /// Whether it does.
+    pub fires: bool,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// The next `days` calendar days of a schedule, those on which it does not fire among them. `observed`: sessions of the exchange that were
+/// seen lately; days off that no page has told us are not known here, and the run finds them.
+pub fn next_ticks(schedule: &ScheduleRow, observed: &[NaiveDate], now: DateTime<Utc>, days: usize) -> Vec<NextTick> {
+    let today = now.with_timezone(&schedule.exchange.zone()).date_naive();
+    today
+        .iter_days()
+        .map(|day| (day, fires_at(schedule.exchange, day, schedule.local_time)))
+        .filter(|(_, at)| *at > now)
+        .take(days)
+        .map(|(session, at)| {
+            let (fires, reason) = calendar_reason(schedule, observed, today, session);
+            NextTick { session, at, fires, reason }
+        })
+        .collect()
+}
+
+/// Observed sessions of so many days tell the exchange's week.
+const WEEK_FROM_DAYS: u64 = 28;
+/// Fewer of them tell too little.
+const WEEK_FROM_SESSIONS: usize = 16;
+
+fn calendar_reason(schedule: &ScheduleRow, observed: &[NaiveDate], today: NaiveDate, day: NaiveDate) -> (bool, String) {
+    let (exchange, weekday) = (schedule.exchange, name_of(day.weekday()));
+    if !exchange.may_trade_on(day.weekday()) {
+        return (false, format!("{weekday}: {exchange} does not trade on {weekday}s"));
+    }
+    if schedule.paused {
+        return (false, format!("{weekday}: the schedule is paused"));
+    }
+    let lately: Vec<Weekday> =
+        observed.iter().filter(|seen| **seen + Days::new(WEEK_FROM_DAYS) > today).map(Datelike::weekday).collect();
+    if lately.len() >= WEEK_FROM_SESSIONS && !lately.contains(&day.weekday()) {
+        return (
+            true,
+            format!(
+                "{weekday}: {exchange} was not seen trading on a {weekday} in the last four weeks; the run will tell"
+            ),
+        );
+    }
+    (true, format!("{weekday}: {exchange} trades on {weekday}s, holidays aside"))
+}
+
+fn name_of(day: Weekday) -> &'static str {
+    match day {
+        Weekday::Mon => "Monday",
+        Weekday::Tue => "Tuesday",
+        Weekday::Wed => "Wednesday",
+        Weekday::Thu => "Thursday",
+        Weekday::Fri => "Friday",
+        Weekday::Sat => "Saturday",
+        Weekday::Sun => "Sunday",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use market::Exchange;
 
     fn schedule(exchange: Exchange, time: &str, catch_up: CatchUp) -> ScheduleRow {
         ScheduleRow {
@@ -45,6 +118,7 @@ mod tests {
             plan: "ticker".into(),
             local_time: time.parse().unwrap(),
             catch_up,
+            overlap: crate::ledger::Overlap::QueueOne,
             paused: false,
         }
     }
@@ -75,6 +149,68 @@ mod tests {
         assert_eq!(due(CatchUp::All), days(&["2012-11-29", "2012-11-30", "2012-12-03"]));
         assert_eq!(due(CatchUp::Latest), days(&["2012-12-03"]));
         assert_eq!(due(CatchUp::Skip), days(&[]));
+    }
+
+    #[test]
+    fn the_next_ticks_keep_their_local_time_over_a_clock_change() {
+        let nasdaq = schedule(Exchange::Nasdaq, "18:15:00", CatchUp::Latest);
+        let ticks = next_ticks(&nasdaq, &[], at("2024-03-08T12:00:00Z"), 5);
+        let fires: Vec<_> = ticks.iter().map(|tick| (tick.session.to_string(), tick.at, tick.fires)).collect();
+        // New York's clocks go forward on Sunday the 10th.
+        let expected = [
+            ("2024-03-08", "2024-03-08T23:15:00Z", true),
+            ("2024-03-09", "2024-03-09T23:15:00Z", false),
+            ("2024-03-10", "2024-03-10T22:15:00Z", false),
+            ("2024-03-11", "2024-03-11T22:15:00Z", true),
+            ("2024-03-12", "2024-03-12T22:15:00Z", true),
+        ];
+        assert_eq!(fires, expected.map(|(day, utc, fires)| (day.to_owned(), at(utc), fires)));
+        assert_eq!(ticks[1].reason, "Saturday: NASDAQ does not trade on Saturdays");
+        assert_eq!(ticks[3].reason, "Monday: NASDAQ trades on Mondays, holidays aside");
+        // And back on Sunday, November the 3rd.
+        let ticks = next_ticks(&nasdaq, &[], at("2024-11-01T23:00:00Z"), 4);
+        let utc: Vec<_> = ticks.iter().map(|tick| tick.at).collect();
+        let expected = ["2024-11-02T22:15:00Z", "2024-11-03T23:15:00Z", "2024-11-04T23:15:00Z", "2024-11-05T23:15:00Z"];
+        assert_eq!(utc, expected.map(at), "today's time has passed");
+    }
+
+    #[test]
+    fn a_time_that_the_clocks_skip_or_repeat_is_one_instant() {
+        let half_past_two = "02:30:00".parse().unwrap();
+        let fires = |day: &str| fires_at(Exchange::Nasdaq, day.parse().unwrap(), half_past_two);
+        assert_eq!(fires("2024-03-10"), at("2024-03-10T07:30:00Z"), "skipped: 03:30 summer time");
+        let half_past_one = "01:30:00".parse().unwrap();
+        let twice = fires_at(Exchange::Nasdaq, "2024-11-03".parse().unwrap(), half_past_one);
+        assert_eq!(twice, at("2024-11-03T06:30:00Z"), "shown twice: the second");
+    }
+
+    #[test]
+    fn kathmandu_is_three_quarters_of_an_hour_off() {
+        let nepse = schedule(Exchange::Nepse, "17:30:00", CatchUp::Latest);
+        let ticks = next_ticks(&nepse, &[], at("2024-03-08T11:44:59Z"), 3);
+        assert_eq!(ticks[0].at, at("2024-03-08T11:45:00Z"));
+        assert_eq!(ticks.iter().map(|tick| tick.fires).collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(ticks[1].reason, "Saturday: NEPSE does not trade on Saturdays");
+        // Shortly after midnight in Kathmandu it is still yesterday in UTC.
+        let ticks = next_ticks(&nepse, &[], at("2024-03-07T18:30:00Z"), 1);
+        assert_eq!(ticks[0].session.to_string(), "2024-03-08");
+    }
+
+    #[test]
+    fn what_was_seen_lately_is_told() {
+        let nepse = schedule(Exchange::Nepse, "17:30:00", CatchUp::Latest);
+        let sunday_to_thursday: Vec<NaiveDate> = days(&["2024-03-01"])[0]
+            .iter_days()
+            .take(28)
+            .filter(|day| !matches!(day.weekday(), Weekday::Fri | Weekday::Sat))
+            .collect();
+        let ticks = next_ticks(&nepse, &sunday_to_thursday, at("2024-03-28T12:00:00Z"), 3);
+        assert!(ticks[0].fires && ticks[0].reason.contains("not seen trading on a Friday"), "{ticks:?}");
+        assert_eq!(ticks[2].reason, "Sunday: NEPSE trades on Sundays, holidays aside");
+        let paused = ScheduleRow { paused: true, ..nepse };
+        let ticks = next_ticks(&paused, &[], at("2024-03-28T12:00:00Z"), 10);
+        assert!(ticks.len() == 10 && ticks.iter().all(|tick| !tick.fires), "{ticks:?}");
+        assert_eq!(ticks[0].reason, "Friday: the schedule is paused");
     }
 
     #[test]

@@ -1,18 +1,24 @@
-//! The scheduler: fires what is due by the market clock. Every replica may run it; a tick is a row, and one insert wins.
+//! The scheduler: makes ticks when schedules are due by the market clock, and starts their runs in slices; also those of backfills. Every replica
+//! may run it; a tick is a row and one insert wins, and whoever dies in the middle leaves the rest to the others.
 
 use crate::db::StoreResult;
 use crate::engine::Engine;
-use crate::ledger::{self, CatchUp, NewRun, ScheduleRow};
-use crate::plan::{Plan, TICKER};
+use crate::ledger::{self, CatchUp, NewRun, Overlap, ScheduleRow, TickRow, TickState};
+use crate::plan::{Plan, TICKER, priority};
 use crate::schedule::due_sessions;
+use crate::subject::Subject;
 use chrono::NaiveTime;
-use market::Exchange;
+use market::{Exchange, Ticker};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// How often the market clock is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Runs started per transaction of a tick.
+const SLICE: i64 = 500;
+/// Old runs cancelled per look, where that is the policy.
+const CANCELLED_PER_LOOK: i64 = 200;
 
 /// The schedules that a fresh installation has. NASDAQ: 2 h 15 min after the close; NEPSE: 2 h 30 min, when its page is surely final.
 pub fn default_schedules() -> [ScheduleRow; 2] {
@@ -22,6 +28,7 @@ pub fn default_schedules() -> [ScheduleRow; 2] {
         plan: TICKER.name.to_owned(),
         local_time: NaiveTime::from_hms_opt(hour, minute, 0).expect("a valid time"),
         catch_up: CatchUp::Latest,
+        overlap: Overlap::QueueOne,
         paused: false,
     };
     [daily("nasdaq-daily", Exchange::Nasdaq, 18, 15), daily("nepse-daily", Exchange::Nepse, 17, 30)]
@@ -31,7 +38,7 @@ pub fn default_schedules() -> [ScheduleRow; 2] {
 pub async fn schedule(engine: Arc<Engine>, offline: bool, stop: CancellationToken) {
     let mut failing = false;
     while !stop.is_cancelled() {
-        match fire_due(&engine, offline).await {
+        match look(&engine, offline).await {
             Ok(()) => failing = false,
             Err(error) => {
                 if !failing {
@@ -41,34 +48,120 @@ pub async fn schedule(engine: Arc<Engine>, offline: bool, stop: CancellationToke
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            biased;
             () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
 }
 
-/// Fires every schedule that is due now, once.
-pub async fn fire_due(engine: &Engine, offline: bool) -> StoreResult<()> {
+/// One look: makes the ticks that are due, and moves on what is open.
+pub async fn look(engine: &Arc<Engine>, offline: bool) -> StoreResult<()> {
+    let schedules = engine.ledger.schedules().await?;
     let now = engine.market_clock.now();
-    for row in ledger::schedules(&engine.db).await? {
-        let Some(plan) = Plan::named(&row.plan) else { continue };
-        let last = ledger::last_tick(&engine.db, &row.id).await?;
-        for session in due_sessions(&row, last, now) {
-            let make = |ticker| NewRun {
-                id: engine.new_run_id(),
-                plan,
-                ticker,
-                session,
-                schedule: Some(row.id.clone()),
-                priority: 0,
-                offline,
-                idempotency_key: None,
-                repeats: None,
-            };
-            if let Some(started) = ledger::try_tick(&engine.db, &row, session, engine.db.now(), make).await? {
-                tracing::info!(schedule = row.id, %session, runs = started.len(), "a schedule fired");
-                engine.nudge();
+    for row in &schedules {
+        let last = engine.ledger.last_tick(&row.id).await?;
+        for session in due_sessions(row, last, now) {
+            if engine.ledger.open_tick(&row.id, session, false, "its time has come", engine.ledger.now()).await? {
+                tracing::info!(schedule = row.id, %session, "a schedule is due");
             }
+        }
+    }
+    move_ticks(engine, &schedules, offline).await?;
+    move_backfills(engine).await
+}
+
+async fn move_ticks(engine: &Arc<Engine>, schedules: &[ScheduleRow], offline: bool) -> StoreResult<()> {
+    let open = engine.ledger.open_ticks().await?;
+    for (at, tick) in open.iter().enumerate() {
+        let Some(row) = schedules.iter().find(|row| row.id == tick.schedule_id) else { continue };
+        // A plan that we do not know stays for a program that does.
+        let Some(plan) = Plan::named(&row.plan) else { continue };
+        let mut tick = tick.clone();
+        if tick.state == TickState::Queued {
+            let earlier = open[..at]
+                .iter()
+                .any(|other| other.schedule_id == tick.schedule_id && other.state != TickState::Skipped);
+            let newer = open[at + 1..].iter().any(|other| other.schedule_id == tick.schedule_id);
+            if !begin(engine, row, &tick, earlier, newer).await? {
+                continue;
+            }
+            tick.state = TickState::Firing;
+        }
+        start_runs(engine, row, plan, &tick, offline).await?;
+    }
+    Ok(())
+}
+
+/// Whether a queued tick may fire now, by the schedule's overlap policy.
+async fn begin(
+    engine: &Arc<Engine>,
+    row: &ScheduleRow,
+    tick: &TickRow,
+    earlier: bool,
+    newer: bool,
+) -> StoreResult<bool> {
+    let limit = if row.overlap == Overlap::CancelOld { CANCELLED_PER_LOOK } else { 1 };
+    let old = engine.ledger.open_runs_of(&row.id, tick.session, limit).await?;
+    if old.is_empty() && !earlier {
+        return engine.ledger.move_tick(tick, TickState::Firing, &tick.reason).await;
+    }
+    match row.overlap {
+        Overlap::Skip if !earlier => {
+            engine.ledger.move_tick(tick, TickState::Skipped, "the runs of the former tick had not ended").await?;
+        }
+        // Whoever wants every missed session gets every one, in order.
+        Overlap::QueueOne if newer && row.catch_up != CatchUp::All => {
+            engine.ledger.move_tick(tick, TickState::Skipped, "a newer tick took its place while it waited").await?;
+        }
+        Overlap::CancelOld => {
+            for run in old {
+                engine.cancel(run, &format!("the next tick of {} was due", row.id)).await?;
+            }
+        }
+        Overlap::Skip | Overlap::QueueOne => {}
+    }
+    Ok(false)
+}
+
+async fn start_runs(
+    engine: &Arc<Engine>,
+    row: &ScheduleRow,
+    plan: &'static Plan,
+    tick: &TickRow,
+    offline: bool,
+) -> StoreResult<()> {
+    let make = |ticker: Ticker| NewRun {
+        id: engine.new_run_id(),
+        plan,
+        subject: Subject::Ticker(ticker),
+        session: tick.session,
+        schedule: Some(row.id.clone()),
+        backfill: None,
+        priority: priority::SCHEDULED,
+        offline,
+        idempotency_key: None,
+        repeats: None,
+    };
+    let mut runs = 0;
+    loop {
+        let (started, more) = engine.ledger.advance_tick(tick, row.exchange, SLICE, engine.ledger.now(), &make).await?;
+        runs += started;
+        engine.nudge();
+        if !more {
+            break;
+        }
+    }
+    tracing::info!(schedule = row.id, session = %tick.session, runs, "a schedule fired");
+    Ok(())
+}
+
+async fn move_backfills(engine: &Arc<Engine>) -> StoreResult<()> {
+    let Some(db) = engine.ledger.db() else { return Ok(()) };
+    for row in ledger::backfills(db, true, 20).await? {
+        let new_id = || engine.new_run_id();
+        if ledger::advance_backfill(db, row.id, engine.ledger.now(), &new_id).await? > 0 {
+            engine.nudge();
         }
     }
     Ok(())

@@ -5,7 +5,6 @@ use forecast::{Recipe, finetune, input_hash, seed_for};
 use market::Ticker;
 use poem::Body;
 use poem::http::Method;
-use workflows::ledger::{claim, complete};
 use workflows::message::Message;
 use workflows::plan::Step;
 use workflows::stores::{archive, models::NewModel};
@@ -15,9 +14,8 @@ const AAPL: &str = "/v1/forecasts/NASDAQ/AAPL";
 
 /// Trains on the archived bars and registers the model as a run does: through the finetune step.
 async fn train(world: &World, ticker: &str) -> String {
-    let engine = &world.engine;
     let ticker = Ticker::parse(ticker).unwrap();
-    let series = archive::series(&engine.db, &ticker).await.unwrap().unwrap();
+    let series = archive::series(&world.stores.db, &ticker).await.unwrap().unwrap();
     let recipe = Recipe::default();
     let (as_of, hash) = (series.last_session().unwrap(), input_hash(&series));
     let seed = seed_for(&ticker, as_of, &recipe.id());
@@ -110,7 +108,7 @@ async fn a_champion_ahead_of_the_archive_is_not_asked() {
     let behind = World::new().await;
     let sessions = weekdays(120);
     behind.put_csv("/v1/tickers/NASDAQ/AAPL/bars", csv(&sessions[..119])).await.ok();
-    let weights = world.engine.model_bytes(&model).await.unwrap().unwrap();
+    let weights = world.stores.model_bytes(&model).await.unwrap().unwrap();
     let ticker = Ticker::parse("NASDAQ:AAPL").unwrap();
     register(
         &behind,
@@ -159,13 +157,10 @@ async fn register(world: &World, model: NewModel) {
     let engine = &world.engine;
     let run = engine.start(&[engine.manual_run(model.ticker.clone(), model.as_of, true, None)]).await.unwrap()[0].id;
     let mut message = Message { run, step: Step::Scrape, generation: 1, queue: Step::Scrape.queue(10) };
-    for effects in [vec![], vec![Effect::Model(model)]] {
-        let now = engine.db.now();
-        let lease = now + chrono::TimeDelta::seconds(60);
-        let held = claim(&engine.db, &message, engine.instance, "test", now, lease).await.unwrap().unwrap();
-        let done = Outcome::Done("done".to_owned());
-        let completion = complete(&engine.db, &held, &done, &effects, now, 0.5, None).await.unwrap();
-        message = completion.messages[0].clone();
+    // To its end, so that the ticker's next run does not wait for it.
+    for effects in [vec![], vec![Effect::Model(model)], vec![], vec![], vec![]] {
+        let completion = world.carry_out(&message, Outcome::Done("done".to_owned()), effects).await;
+        message = completion.messages.into_iter().next().unwrap_or(message);
     }
 }
 

@@ -3,7 +3,8 @@
 use crate::World;
 use serde_json::json;
 use workflows::clock::FixedClock;
-use workflows::{Cache, Db, Engine, EngineSettings, Queue};
+use workflows::queue::MemoryQueue;
+use workflows::{Cache, Db, Engine, EngineSettings, Ledger, Stores};
 
 #[tokio::test]
 async fn a_well_server_is_ready() {
@@ -18,7 +19,7 @@ async fn a_well_server_is_ready() {
 async fn a_closed_database_is_named_and_nothing_leaks() {
     let world = World::new().await;
     world.import("NASDAQ:AAPL", 20).await;
-    world.engine.db.close().await;
+    world.stores.db.close().await;
     let answer = world.get("/health/ready").await;
     assert_eq!(answer.status, 503);
     let body = answer.json();
@@ -40,9 +41,9 @@ async fn a_schema_that_is_behind_is_not_ready() {
     let folder = tempfile::tempdir().unwrap();
     let db = Db::sqlite(&folder.path().join("empty.db")).await.unwrap();
     let clock = std::sync::Arc::new(FixedClock::default());
-    let queue = Queue::Memory(Default::default());
-    let engine = Engine::new(db, queue, Cache::memory(), clock, EngineSettings::default());
-    let app = api::app(api::ApiState::new(engine, "1"));
+    let queue = std::sync::Arc::new(MemoryQueue::default());
+    let engine = Engine::new(Ledger::Sql(db.clone()), queue, clock, EngineSettings::default());
+    let app = api::app(api::ApiState::new(engine, Stores { db, cache: Cache::memory() }, "1"));
     let ask = |path| crate::ask(&app, poem::http::Method::GET, path, &[], poem::Body::empty());
     let answer = ask("/health/ready").await;
     assert_eq!(answer.status, 503);

@@ -1,11 +1,16 @@
 //! The API from outside: the whole app over a real embedded store, without a socket unless the test is about one.
 
+mod audit;
+mod backfills;
 mod bars;
 mod champion;
+mod dead_letters;
 mod document;
 mod forecasts;
 mod health;
+mod queues;
 mod runs;
+mod schedules;
 mod shell;
 mod tickers;
 
@@ -17,7 +22,11 @@ use serde_json::Value;
 use std::sync::Arc;
 use tempfile::TempDir;
 use workflows::clock::FixedClock;
-use workflows::{Cache, Db, Engine, EngineSettings, Queue};
+use workflows::ledger::{Completion, Ending};
+use workflows::message::Message;
+use workflows::plan::Step;
+use workflows::queue::MemoryQueue;
+use workflows::{Cache, Db, Effect, Engine, EngineSettings, Ledger, Outcome, Stores};
 
 /// The Friday on which all tests begin: New York has closed, Monday has not opened.
 pub(crate) const FRIDAY: &str = "2024-01-26";
@@ -26,6 +35,7 @@ pub(crate) const MONDAY: &str = "2024-01-29";
 /// One engine over a fresh store, and the app before it.
 pub(crate) struct World {
     pub(crate) engine: Arc<Engine>,
+    pub(crate) stores: Stores,
     pub(crate) clock: Arc<FixedClock>,
     pub(crate) app: App,
     _folder: TempDir,
@@ -39,6 +49,17 @@ pub(crate) struct Answer {
 }
 
 impl World {
+    /// Carries out one step with this outcome.
+    pub(crate) async fn carry_out(&self, message: &Message, outcome: Outcome, effects: Vec<Effect>) -> Completion {
+        let (ledger, now) = (&self.engine.ledger, self.engine.ledger.now());
+        let lease = now + chrono::TimeDelta::seconds(60);
+        let claims =
+            ledger.claim(std::slice::from_ref(message), self.engine.instance, "test", now, lease).await.unwrap();
+        let claim = claims.into_iter().next().flatten().unwrap();
+        let ending = Ending { claim, outcome, effects, dice: 0.5, lapsed_before: None };
+        ledger.complete(&[ending], now).await.unwrap().remove(0).unwrap()
+    }
+
     pub(crate) async fn new() -> Self {
         Self::with(|state| state).await
     }
@@ -48,22 +69,17 @@ impl World {
         let db = Db::sqlite(&folder.path().join("retainai.db")).await.unwrap();
         db.migrate().await.unwrap();
         let clock = Arc::new(FixedClock::new("2024-01-26T23:00:00Z".parse().unwrap()));
-        let queue = Queue::Memory(Default::default());
-        let engine = Engine::new(db, queue, Cache::memory(), clock.clone(), EngineSettings::default());
-        let app = api::app(change(ApiState::new(engine.clone(), "1.2.3")));
-        Self { engine, clock, app, _folder: folder }
+        let queue = Arc::new(MemoryQueue::default());
+        let stores = Stores { db: db.clone(), cache: Cache::memory() };
+        let engine = Engine::new(Ledger::Sql(db), queue, clock.clone(), EngineSettings::default());
+        let app = api::app(change(ApiState::new(engine.clone(), stores.clone(), "1.2.3")));
+        Self { engine, stores, clock, app, _folder: folder }
     }
 
     /// The same stores behind a cache that knows nothing.
     pub(crate) fn with_empty_cache(&self) -> App {
-        let engine = Engine::new(
-            self.engine.db.clone(),
-            Queue::Memory(Default::default()),
-            Cache::memory(),
-            self.clock.clone(),
-            EngineSettings::default(),
-        );
-        api::app(ApiState::new(engine, "1.2.3"))
+        let stores = Stores { db: self.stores.db.clone(), cache: Cache::memory() };
+        api::app(ApiState::new(self.engine.clone(), stores, "1.2.3"))
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -81,6 +97,35 @@ impl World {
     pub(crate) async fn post_with(&self, path: &str, headers: &[(&str, &str)], body: Value) -> Answer {
         let headers = [&[("content-type", "application/json")], headers].concat();
         ask(&self.app, Method::POST, path, &headers, Body::from(body.to_string())).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
+        ask(&self.app, Method::PUT, path, &[("content-type", "application/json")], Body::from(body.to_string())).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        ask(&self.app, Method::DELETE, path, &[], Body::empty()).await
+    }
+
+    /// Starts a run that fails at its first step; its id.
+    pub(crate) async fn dead_run(&self, ticker: &str, why: Outcome) -> String {
+        let (exchange, symbol) = ticker.split_once(':').unwrap();
+        let run = self.post("/v1/runs", serde_json::json!({ "exchange": exchange, "ticker": symbol })).await.ok();
+        let id = run["id"].as_str().unwrap().to_owned();
+        for (step, outcome) in [(Step::Scrape, why), (Step::Cleanup, Outcome::Done("clean".to_owned()))] {
+            let message = Message { run: id.parse().unwrap(), step, generation: 1, queue: step.queue(10) };
+            self.carry_out(&message, outcome, vec![]).await;
+        }
+        id
+    }
+
+    /// What was asked for, oldest first.
+    pub(crate) async fn actions(&self) -> Vec<String> {
+        let page = self.get("/v1/audit?limit=200").await.ok();
+        let mut actions: Vec<String> =
+            page["items"].as_array().unwrap().iter().map(|e| e["action"].as_str().unwrap().to_owned()).collect();
+        actions.reverse();
+        actions
     }
 
     pub(crate) async fn put_csv(&self, path: &str, text: impl Into<String>) -> Answer {

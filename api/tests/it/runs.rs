@@ -5,7 +5,6 @@ use poem::Body;
 use poem::http::Method;
 use serde_json::{Value, json};
 use workflows::Outcome;
-use workflows::ledger::{claim, complete};
 use workflows::message::Message;
 use workflows::plan::Step;
 
@@ -54,11 +53,8 @@ async fn a_claimed_step_shows_its_attempt() {
 
 /// Carries out one step with this outcome.
 async fn step(world: &World, run: &str, step: Step, outcome: Outcome) {
-    let engine = &world.engine;
     let message = Message { run: run.parse().unwrap(), step, generation: 1, queue: step.queue(10) };
-    let now = engine.db.now();
-    let held = claim(&engine.db, &message, engine.instance, "test", now, now + chrono::TimeDelta::seconds(60)).await;
-    complete(&engine.db, &held.unwrap().unwrap(), &outcome, &[], now, 0.5, None).await.unwrap();
+    world.carry_out(&message, outcome, vec![]).await;
 }
 
 #[tokio::test]
@@ -173,6 +169,9 @@ async fn an_ended_run_is_not_cancelled_but_run_again() {
     assert_eq!(bad["errors"][0]["field"], "from");
     let again = ask(&world.app, Method::POST, &rerun, &[], Body::empty()).await;
     assert_eq!((again.status.as_u16(), again.json()["rerun_of"].as_str()), (202, Some(id.as_str())));
+    let again = again.json()["id"].as_str().unwrap().to_owned();
+    step(&world, &again, Step::Scrape, Outcome::GiveUp("gone".to_owned())).await;
+    step(&world, &again, Step::Cleanup, Outcome::Done("clean".to_owned())).await;
     let later = world.post(&rerun, json!({ "from": "cache" })).await.ok();
     let shown = world.get(&format!("/v1/runs/{}", later["id"].as_str().unwrap())).await.ok();
     let states: Vec<&str> = shown["steps"].as_array().unwrap().iter().map(|s| s["state"].as_str().unwrap()).collect();

@@ -3,7 +3,6 @@
 use crate::{FRIDAY, World, ask};
 use poem::Body;
 use poem::http::Method;
-use workflows::ledger::put_schedule;
 use workflows::scheduler::default_schedules;
 
 #[tokio::test]
@@ -69,17 +68,24 @@ async fn schedules_are_shown() {
     let world = World::new().await;
     assert_eq!(world.get("/v1/schedules").await.ok()["items"], serde_json::json!([]));
     for schedule in default_schedules() {
-        put_schedule(&world.engine.db, &schedule).await.unwrap();
+        world.engine.ledger.add_schedule(&schedule).await.unwrap();
     }
     world.import("NASDAQ:AAPL", 20).await;
     world.clock.set("2024-01-27T12:00:00Z".parse().unwrap());
-    workflows::scheduler::fire_due(&world.engine, true).await.unwrap();
-    let body = world.get("/v1/schedules").await.ok();
-    let daily = serde_json::json!({
+    workflows::scheduler::look(&world.engine, true).await.unwrap();
+    let mut daily = world.get("/v1/schedules").await.ok()["items"][0].clone();
+    let ticks = daily["last_ticks"].take();
+    assert_eq!(
+        (&ticks[0]["session"], &ticks[0]["state"], &ticks[0]["runs"]),
+        (&FRIDAY.into(), &"fired".into(), &1.into())
+    );
+    assert_eq!(daily["next_ticks"].take().as_array().unwrap().len(), 10);
+    let expected = serde_json::json!({
         "id": "nasdaq-daily", "exchange": "NASDAQ", "plan": "ticker", "local_time": "18:15", "time_zone": "America/New_York",
-        "catch_up": "latest", "paused": false, "last_session": FRIDAY
+        "catch_up": "latest", "overlap": "queue_one", "state": "active", "paused": false, "last_session": FRIDAY,
+        "last_ticks": null, "next_ticks": null
     });
-    assert_eq!(body["items"][0], daily);
+    assert_eq!(daily, expected);
     let runs = world.get("/v1/runs").await.ok();
     assert_eq!(runs["items"][0]["schedule"], "nasdaq-daily");
 }

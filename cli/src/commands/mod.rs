@@ -1,12 +1,16 @@
 //! The operator's commands, one per file. Each speaks to the API, prints a table or one JSON document, and answers its exit code.
 
+pub mod backfill;
 pub mod config;
+pub mod doctor;
 pub mod forecast;
 pub mod healthcheck;
 pub mod import;
 pub mod migrate;
+pub mod queue;
 pub mod run;
 pub mod runs;
+pub mod schedule;
 pub mod tickers;
 
 use crate::client::Answer;

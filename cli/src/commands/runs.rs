@@ -1,10 +1,11 @@
-//! `retainai runs list|show|cancel|rerun`.
+//! `retainai runs list|show|cancel|rerun|requeue|pin|unpin`.
 
 use super::failed;
 use crate::args::Runs;
 use crate::client::{Answer, Client};
-use crate::output::{cell, print_json, table};
+use crate::output::{cell, items_table, print_json, table};
 use crate::settings::Settings;
+use crate::steering_args::Dead;
 use serde_json::{Value, json};
 
 /// Does it.
@@ -12,7 +13,15 @@ pub async fn run(settings: &Settings, what: Runs, as_json: bool) -> anyhow::Resu
     crate::telemetry::start_logging(settings, true)?;
     let client = Client::connect(settings, false).await?;
     let answer = match &what {
-        Runs::List { ticker, state, limit } => {
+        Runs::List { dead: true, step, kind, exchange, limit, .. } => {
+            let which = Dead { step: *step, kind: kind.clone(), exchange: *exchange };
+            let mut path = format!("/v1/dead-letters?limit={}", (*limit).clamp(1, 200));
+            for (name, value) in narrowed(&which) {
+                path.push_str(&format!("&{name}={value}"));
+            }
+            client.get(&path).await?
+        }
+        Runs::List { ticker, state, limit, .. } => {
             let mut path = format!("/v1/runs?limit={}", (*limit).clamp(1, 200));
             if let Some(ticker) = ticker {
                 path.push_str(&format!("&exchange={}&ticker={}", ticker.exchange(), ticker.symbol()));
@@ -32,6 +41,15 @@ pub async fn run(settings: &Settings, what: Runs, as_json: bool) -> anyhow::Resu
             let body = from.map_or(json!({}), |step| json!({ "from": step.as_str() }));
             client.post(&format!("/v1/runs/{id}/rerun"), &body).await?
         }
+        Runs::Requeue { ids, which } => {
+            let mut body = json!({ "runs": ids });
+            for (name, value) in narrowed(which) {
+                body[name] = json!(value);
+            }
+            client.post("/v1/dead-letters/requeue", &body).await?
+        }
+        Runs::Pin { id } => client.post(&format!("/v1/runs/{id}/pin"), &json!({})).await?,
+        Runs::Unpin { id } => client.post(&format!("/v1/runs/{id}/unpin"), &json!({})).await?,
     };
     let code = show(&what, &answer, as_json)?;
     client.close().await?;
@@ -47,21 +65,34 @@ fn show(what: &Runs, answer: &Answer, as_json: bool) -> anyhow::Result<u8> {
         return Ok(0);
     }
     match what {
-        Runs::List { .. } => println!("{}", list(&answer.body)),
+        Runs::List { dead: true, .. } => println!("{}", items_table(&DEAD_COLUMNS, &answer.body)),
+        Runs::List { .. } => println!("{}", items_table(&COLUMNS, &answer.body)),
         Runs::Show { .. } => println!("{}", in_full(&answer.body)),
         Runs::Cancel { .. } => println!("cancelled"),
         Runs::Rerun { .. } => println!("started {}", cell(&answer.body, "id")),
+        Runs::Requeue { .. } => println!("{}", requeued(&answer.body)),
+        Runs::Pin { .. } => println!("pinned"),
+        Runs::Unpin { .. } => println!("no longer pinned"),
     }
     Ok(0)
 }
 
+/// A filter of dead runs by the API's names.
+fn narrowed(which: &Dead) -> impl Iterator<Item = (&'static str, String)> {
+    let step = which.step.map(|step| ("step", step.to_string()));
+    let kind = which.kind.clone().map(|kind| ("error_kind", kind));
+    let exchange = which.exchange.map(|exchange| ("exchange", exchange.to_string()));
+    step.into_iter().chain(kind).chain(exchange)
+}
+
+fn requeued(body: &Value) -> String {
+    let more = if body["more"] == true { "; there may be more: run it again" } else { "" };
+    format!("{} requeued, {} left out{more}", cell(body, "requeued"), cell(body, "left_out"))
+}
+
 const COLUMNS: [&str; 7] = ["id", "exchange", "ticker", "session", "state", "created_at", "reason"];
 
-fn list(body: &Value) -> String {
-    let rows: Vec<Vec<String>> =
-        body["items"].as_array().into_iter().flatten().map(|run| COLUMNS.map(|key| cell(run, key)).to_vec()).collect();
-    table(&COLUMNS, &rows)
-}
+const DEAD_COLUMNS: [&str; 7] = ["run", "subject", "session", "step", "error_kind", "attempts", "error"];
 
 fn in_full(run: &Value) -> String {
     let head = COLUMNS.map(|key| format!("{key:<11} {}", cell(run, key))).join("\n");

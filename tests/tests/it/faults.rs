@@ -13,7 +13,7 @@ async fn a_changed_page_fails_the_run_with_a_word_and_the_next_session_heals() {
     let runs = installation.runs_ended(1).await;
     assert_eq!(runs[0]["state"], "failed");
     let reason = runs[0]["reason"].as_str().unwrap();
-    assert!(reason.contains("scrape gave up") && reason.contains("the page has changed"), "{reason}");
+    assert!(reason.contains("does not heal (layout_changed)") && reason.contains("the page has changed"), "{reason}");
     installation.check_the_books().await;
     installation.fault(json!({ "site": "yahoo", "kind": "none" })).await;
     installation.next_session().await;

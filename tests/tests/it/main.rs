@@ -2,10 +2,13 @@
 #![allow(clippy::disallowed_methods, reason = "the tests stand outside: they read the environment and the wall clock")]
 
 mod chain;
+mod chaos;
 mod commands;
+mod doctor;
 mod faults;
 mod harness;
 mod house;
 mod installation;
 mod kill;
 mod readme;
+mod steering;

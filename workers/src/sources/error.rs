@@ -1,6 +1,7 @@
 //! What can go wrong between us and a source, as words for people and as a decision for the engine.
 
 use std::{fmt, time::Duration};
+use workflows::flow::NotNowReason;
 
 /// A fetch that failed: what was attempted, and why it did not succeed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -23,6 +24,14 @@ pub enum SourceErrorKind {
     RateLimited {
         /// How long the source, or our own patience, says.
         retry_after: Option<Duration>,
+    },
+    /// It was not asked at all: it must not be, for the time being.
+    #[error("the source is not asked now, because {why}; it is asked in {} s. {}", .wait.as_secs_f64().ceil(), advice(*.why))]
+    NotNow {
+        /// When it may be asked.
+        wait: Duration,
+        /// Why not now.
+        why: NotNowReason,
     },
     /// The source refuses us, by status or with a challenge page.
     #[error("the source refuses this client ({0}); check its terms, or put another source first")]
@@ -62,6 +71,8 @@ pub enum SourceErrorKind {
 pub enum Retry {
     /// Yes, after this long; the plan's own backoff when there is no number.
     Later(Option<Duration>),
+    /// Yes, after this long, and this time does not count: nothing was sent.
+    Wait(Duration),
     /// No: the answer would be the same.
     Never,
 }
@@ -74,6 +85,22 @@ impl SourceError {
 }
 
 impl SourceErrorKind {
+    /// The kind as the plan and the attempt row spell it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Blocked(_) => "blocked",
+            Self::SessionExpired => "session_expired",
+            Self::LayoutChanged { .. } => "layout_changed",
+            Self::Identity { .. } => "identity",
+            Self::Empty => "empty",
+            Self::Transport(_) => "transport",
+            Self::Parse(_) => "parse",
+            Self::NotNow { .. } => "not_now",
+        }
+    }
+
     /// The error of whoever was `doing` this.
     pub fn while_doing(self, doing: impl fmt::Display) -> SourceError {
         SourceError { doing: doing.to_string(), kind: self }
@@ -83,14 +110,32 @@ impl SourceErrorKind {
     pub fn retry(&self) -> Retry {
         match self {
             Self::RateLimited { retry_after } => Retry::Later(*retry_after),
+            Self::NotNow { wait, .. } => Retry::Wait(*wait),
             Self::SessionExpired | Self::Empty | Self::Transport(_) | Self::Parse(_) => Retry::Later(None),
             Self::NotFound | Self::Blocked(_) | Self::LayoutChanged { .. } | Self::Identity { .. } => Retry::Never,
         }
     }
 
+    /// Whether it is well and only others go first. Then another source is no help: it would get all that is too much for this one.
+    pub(crate) fn waits_for_its_turn(&self) -> bool {
+        use NotNowReason::{Busy, NoShare, Rate};
+        matches!(self, Self::NotNow { why: Rate | Busy | NoShare, .. })
+    }
+
     /// A changed page, in few words.
     pub(crate) fn layout(expected: impl fmt::Display, found: impl fmt::Display) -> Self {
         Self::LayoutChanged { expected: expected.to_string(), found: found.to_string() }
+    }
+}
+
+fn advice(why: NotNowReason) -> &'static str {
+    match why {
+        NotNowReason::Rate => "Nothing needs to be done; scrape_pause_ms sets the pace",
+        NotNowReason::Busy => "Nothing needs to be done; source_concurrency sets how many requests go at a time",
+        NotNowReason::Blocked => "Nothing needs to be done; if it asks often, raise scrape_pause_ms",
+        NotNowReason::BreakerOpen => "Look at the source in a browser if this goes on, or put another source first",
+        NotNowReason::BudgetSpent => "Raise source_daily_budget if the source allows it",
+        NotNowReason::NoShare => "Check redis_url and the server",
     }
 }
 
@@ -112,5 +157,13 @@ mod tests {
         );
         assert_eq!(error.retry(), Retry::Later(wait));
         assert_eq!(SourceErrorKind::layout("a", "b").retry(), Retry::Never);
+        let wait = Duration::from_millis(1_500);
+        let not_now = SourceErrorKind::NotNow { wait, why: NotNowReason::BudgetSpent }.while_doing("reading a chart");
+        assert_eq!(
+            not_now.to_string(),
+            "reading a chart: the source is not asked now, because the requests allowed to it per day are used up; it is asked in 2 s. \
+             Raise source_daily_budget if the source allows it"
+        );
+        assert_eq!(not_now.retry(), Retry::Wait(wait));
     }
 }

@@ -1,5 +1,5 @@
-//! The polite client: says who it is, waits between requests, reads no more than it must, and turns every answer into
-//! text or a typed error.
+//! The polite client: says who it is, asks the flow control before each request, reads no more than it must, and turns every answer
+//! into text or a typed error.
 
 use super::error::SourceErrorKind as Kind;
 use chrono::DateTime;
@@ -10,23 +10,26 @@ use reqwest::{
     redirect::Policy,
 };
 use sha2::{Digest, Sha256};
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex as SyncMutex, PoisonError},
-    time::Duration,
-};
-use tokio::{sync::Mutex, time::Instant};
+use std::{sync::Arc, time::Duration};
+use workflows::flow::{Flow, Limit, NotNow, Permit, Verdict};
 
 /// No page that we know is larger than a fifth of this; what is larger after decompression is no page for us.
 const BODY_LIMIT: usize = 5 * 1024 * 1024;
+
+/// How long a request waits for its turn by itself; after that the worker's slot is worth more to others.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the later requests of a visit wait: what was read before would have to be read again. Several pauses, or this.
+const VISIT_PATIENCE: Duration = Duration::from_secs(30);
+/// A host that asks for more quiet than this is mistaken.
+const LONGEST_REST: Duration = Duration::from_secs(24 * 3600);
 
 /// How the client behaves.
 #[derive(Debug, Clone)]
 pub struct Manners {
     /// Said in the User-Agent, so that a site's operator can reach ours.
     pub contact: Option<String>,
-    /// Pause between two requests to one host. Zero lifts the limit of one request at a time, too.
-    pub pause: Duration,
+    /// What each host bears, by all processes together.
+    pub limit: Limit,
     /// How long a host is left alone after a 429 that names no time.
     pub cool_down: Duration,
     /// Limit of one request from beginning to end.
@@ -37,7 +40,7 @@ impl Default for Manners {
     fn default() -> Self {
         Self {
             contact: None,
-            pause: Duration::from_secs(1),
+            limit: Limit::paced(Duration::from_secs(1)),
             cool_down: Duration::from_secs(15 * 60),
             timeout: Duration::from_secs(20),
         }
@@ -62,19 +65,23 @@ impl Question<'_> {
 }
 
 /// An HTTP client with manners, shared by the sources of one process.
-#[derive(Debug)]
 pub struct PoliteClient {
     http: Client,
     manners: Manners,
-    /// Per host: when the last request ended. Held while one is under way.
-    gates: SyncMutex<HashMap<String, Arc<Mutex<Option<Instant>>>>>,
-    /// Per host: until when it wants to be left alone.
-    resting: SyncMutex<HashMap<String, Instant>>,
+    flow: Flow,
+}
+
+/// Several requests that belong together: once admitted, they are carried through one after the other.
+pub(crate) struct Visit<'a> {
+    client: &'a PoliteClient,
+    permit: Option<Permit>,
 }
 
 impl PoliteClient {
-    /// A client that behaves so.
-    pub fn new(manners: Manners) -> Result<Self, reqwest::Error> {
+    /// A client that behaves so, and asks `flow` before each request.
+    pub fn new(mut manners: Manners, flow: Flow) -> Result<Self, reqwest::Error> {
+        // No request outlasts its time-out, so whoever holds a permit for longer has died.
+        manners.limit.permit_life = manners.timeout + Duration::from_secs(10);
         let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
@@ -91,29 +98,24 @@ impl PoliteClient {
             .connect_timeout(Duration::from_secs(5).min(manners.timeout))
             .timeout(manners.timeout)
             .build()?;
-        Ok(Self { http, manners, gates: SyncMutex::default(), resting: SyncMutex::default() })
+        Ok(Self { http, manners, flow })
     }
 
     /// The answer's text, when its status and its first words are those of a page and not of a refusal.
     pub(crate) async fn ask(&self, question: Question<'_>) -> Result<String, Kind> {
         let host = question.url.authority().to_owned();
-        self.check_rest(&host)?;
-        if self.manners.pause.is_zero() {
-            return self.send(question, &host).await;
-        }
-        let gate = Arc::clone(lock(&self.gates).entry(host.clone()).or_default());
-        let mut last = gate.lock().await;
-        if let Some(ended) = *last {
-            tokio::time::sleep_until(ended + self.manners.pause).await;
-        }
-        // While we waited for our turn, the one before us may have been sent away.
-        self.check_rest(&host)?;
-        let answer = self.send(question, &host).await;
-        *last = Some(Instant::now());
+        let permit = self.flow.acquire(&host, &self.manners.limit, PATIENCE).await.map_err(not_now)?;
+        let answer = self.send(question).await;
+        self.flow.report(permit, verdict(&answer)).await;
         answer
     }
 
-    async fn send(&self, question: Question<'_>, host: &str) -> Result<String, Kind> {
+    /// For requests of which the later ones are worth nothing without the earlier ones. All of them go to one host.
+    pub(crate) fn visit(&self) -> Visit<'_> {
+        Visit { client: self, permit: None }
+    }
+
+    async fn send(&self, question: Question<'_>) -> Result<String, Kind> {
         let mut request = self.http.request(question.method, question.url.clone()).headers(question.headers);
         if let Some(cookies) = question.jar.and_then(|jar| jar.cookies(&question.url)) {
             request = request.header(header::COOKIE, cookies);
@@ -125,30 +127,49 @@ impl PoliteClient {
         if let Some(jar) = question.jar {
             jar.set_cookies(&mut answer.headers().get_all(header::SET_COOKIE).iter(), answer.url());
         }
-        let judged = judge_status(answer.status(), answer.headers());
-        let judged = match judged {
+        let judged = match judge_status(answer.status(), answer.headers()) {
             Ok(()) => read_body(answer).await.and_then(|text| judge_body(&text).map(|()| text)),
             Err(kind) => Err(kind),
         };
-        judged.map_err(|kind| self.remember(host, kind))
+        judged.map_err(|kind| self.with_rest(kind))
     }
 
-    /// After a refusal for too many requests, the host is left alone for a while, by all tickers.
-    fn remember(&self, host: &str, kind: Kind) -> Kind {
+    /// A refusal for too many requests says for how long; if the host does not, we do.
+    fn with_rest(&self, kind: Kind) -> Kind {
         let Kind::RateLimited { retry_after } = kind else { return kind };
-        let rest = retry_after.unwrap_or(self.manners.cool_down).min(Duration::from_secs(3600));
-        lock(&self.resting).insert(host.to_owned(), Instant::now() + rest);
-        Kind::RateLimited { retry_after: Some(rest) }
+        Kind::RateLimited { retry_after: Some(retry_after.unwrap_or(self.manners.cool_down).min(LONGEST_REST)) }
     }
+}
 
-    fn check_rest(&self, host: &str) -> Result<(), Kind> {
-        let now = Instant::now();
-        let mut resting = lock(&self.resting);
-        resting.retain(|_, until| *until > now);
-        match resting.get(host) {
-            Some(until) => Err(Kind::RateLimited { retry_after: Some(*until - now) }),
-            None => Ok(()),
-        }
+impl Visit<'_> {
+    /// As `PoliteClient::ask`. An error that was not the host's ends the visit: the next request begins another.
+    pub(crate) async fn ask(&mut self, question: Question<'_>) -> Result<String, Kind> {
+        let PoliteClient { flow, manners, .. } = self.client;
+        let permit = match self.permit.take() {
+            None => flow.acquire(question.url.authority(), &manners.limit, PATIENCE).await,
+            Some(permit) => {
+                let pause = manners.limit.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(2.0 / rate));
+                flow.again(permit, VISIT_PATIENCE.max(pause)).await
+            }
+        };
+        let permit = permit.map_err(not_now)?;
+        let answer = self.client.send(question).await;
+        flow.note(&permit, verdict(&answer)).await;
+        self.permit = Some(permit);
+        answer
+    }
+}
+
+fn not_now(NotNow { wait, why }: NotNow) -> Kind {
+    Kind::NotNow { wait, why }
+}
+
+/// What an answer says about its host: one that refuses us or breaks off is left alone after a while; a page we cannot use is our concern.
+fn verdict(answer: &Result<String, Kind>) -> Verdict {
+    match answer {
+        Err(Kind::RateLimited { retry_after }) => Verdict::BlockedFor(retry_after.unwrap_or_default()),
+        Err(Kind::Transport(_) | Kind::Blocked(_)) => Verdict::Failure,
+        _ => Verdict::Success,
     }
 }
 
@@ -240,13 +261,13 @@ fn unreachable_site(error: &reqwest::Error) -> Kind {
     Kind::Transport(format!("{what} ({cause})"))
 }
 
-fn lock<T>(mutex: &SyncMutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use workflows::flow::NotNowReason;
 
     fn headers(pairs: &[(header::HeaderName, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
@@ -290,5 +311,70 @@ mod tests {
         assert_eq!(address("http://127.0.0.1:1/", "/x").unwrap().as_str(), "http://127.0.0.1:1/x");
         assert!(address("file:///etc", "/passwd").is_err());
         assert!(address("", "/x").is_err());
+    }
+
+    /// A site of one test: answers every request alike and counts them.
+    async fn site(answer: &'static str) -> (Url, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 4096]).await;
+                count.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        (url, asked)
+    }
+
+    fn client(limit: Limit, flow: &Flow) -> PoliteClient {
+        PoliteClient::new(Manners { limit, ..Manners::default() }, flow.clone()).unwrap()
+    }
+
+    fn flow() -> Flow {
+        Flow::memory("2026-03-04T12:00:00Z".parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_host_that_asks_for_quiet_is_not_asked_by_any_client() {
+        let (url, asked) =
+            site("HTTP/1.1 429 Too Many\r\nretry-after: 90\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+        let (flow, limit) = (flow(), Limit::paced(Duration::ZERO));
+        let rest = Some(Duration::from_secs(90));
+        let first = client(limit, &flow).ask(Question::get(url.clone())).await;
+        assert_eq!(first, Err(Kind::RateLimited { retry_after: rest }));
+        let second = client(limit, &flow).ask(Question::get(url.clone())).await.unwrap_err();
+        let Kind::NotNow { wait, why: NotNowReason::Blocked } = second else { panic!("{second}") };
+        assert!(wait > Duration::from_secs(60) && wait <= Duration::from_secs(90), "{wait:?}");
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_host_that_fails_again_and_again_is_left_alone() {
+        let (url, asked) = site("HTTP/1.1 503 Broken\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+        let client = client(Limit::paced(Duration::ZERO), &flow());
+        for _ in 0..5 {
+            assert!(matches!(client.ask(Question::get(url.clone())).await, Err(Kind::Transport(_))));
+        }
+        let left = client.ask(Question::get(url.clone())).await;
+        assert!(matches!(left, Err(Kind::NotNow { why: NotNowReason::BreakerOpen, .. })), "{left:?}");
+        assert_eq!(asked.load(Ordering::SeqCst), 5);
+    }
+
+    #[tokio::test]
+    async fn a_visit_goes_on_while_others_are_sent_away() {
+        let (url, _) = site("HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\npage").await;
+        let (flow, limit) = (flow(), Limit::paced(Duration::from_millis(50)));
+        let client = client(limit, &flow);
+        let mut visit = client.visit();
+        for _ in 0..4 {
+            assert_eq!(visit.ask(Question::get(url.clone())).await, Ok("page".to_owned()));
+            let other = flow.acquire(url.authority(), &limit, Duration::ZERO).await;
+            assert_eq!(other.err().map(|not_now| not_now.why), Some(NotNowReason::Busy));
+        }
+        drop(visit);
+        assert_eq!(client.ask(Question::get(url)).await, Ok("page".to_owned()));
     }
 }

@@ -20,6 +20,7 @@ use market::{Bar, Batch, Exchange, Ticker};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use workflows::flow::{Flow, Limit};
 
 /// What is asked of a source.
 #[derive(Debug, Clone)]
@@ -58,8 +59,8 @@ pub struct SourceSettings {
     pub csv_dir: Option<PathBuf>,
     /// Said in the User-Agent.
     pub user_agent_contact: Option<String>,
-    /// Least pause between two requests to one host.
-    pub pause: Duration,
+    /// What each host bears, by all processes together.
+    pub limit: Limit,
     /// Limit of one request.
     pub timeout: Duration,
     /// How long a page that feeds all tickers is kept, by real time.
@@ -77,7 +78,7 @@ impl Default for SourceSettings {
             sharesansar_url: "https://www.sharesansar.com".to_owned(),
             csv_dir: None,
             user_agent_contact: None,
-            pause: Duration::from_secs(1),
+            limit: Limit::paced(Duration::from_secs(1)),
             timeout: Duration::from_secs(20),
             page_age: Duration::from_secs(30),
             nasdaq: vec!["yahoo".to_owned()],
@@ -121,15 +122,15 @@ impl Sources {
     }
 }
 
-/// Builds what the settings name. All of them share one client, and so its pauses.
-pub fn build(settings: &SourceSettings) -> Result<Sources, SourcesFault> {
+/// Builds what the settings name. All of them share one client, which asks `flow` before each request.
+pub fn build(settings: &SourceSettings, flow: Flow) -> Result<Sources, SourcesFault> {
     let manners = Manners {
         contact: settings.user_agent_contact.clone(),
-        pause: settings.pause,
+        limit: settings.limit,
         timeout: settings.timeout,
         ..Manners::default()
     };
-    let client = Arc::new(PoliteClient::new(manners)?);
+    let client = Arc::new(PoliteClient::new(manners, flow)?);
     let named = |name: &String, exchange| -> Result<Arc<dyn PriceSource>, SourcesFault> {
         let source: Arc<dyn PriceSource> = match name.as_str() {
             "yahoo" => Arc::new(yahoo::Yahoo::new(client.clone(), settings.yahoo_url.clone())),

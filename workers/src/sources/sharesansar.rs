@@ -2,7 +2,7 @@
 //! and for corporate actions.
 
 use super::error::SourceErrorKind as Kind;
-use super::http::{self, PoliteClient, Question};
+use super::http::{self, PoliteClient, Question, Visit};
 use super::overlap::{self, Overlap};
 use super::sharesansar_page::{self as page, CompanyPage, TodayPage};
 use super::{Ask, PriceSource, SourceError};
@@ -119,8 +119,9 @@ impl ShareSansar {
     /// The rows back to `stop_at`, what was refused of them, and the hash of the pages.
     async fn history_rows(&self, ask: &Ask, stop_at: NaiveDate) -> Result<(Vec<RawBar>, Vec<String>, String), Kind> {
         let jar = Jar::default();
+        let mut visit = self.client.visit();
         let url = http::address(&self.base, &format!("/company/{}", ask.ticker.symbol().to_ascii_lowercase()))?;
-        let html = self.client.ask(Question { jar: Some(&jar), ..Question::get(url) }).await?;
+        let html = visit.ask(Question { jar: Some(&jar), ..Question::get(url) }).await?;
         let company = page::parse_company(&html)?;
         if company.symbol != ask.ticker.symbol() {
             return Err(Kind::Identity { asked: ask.ticker.to_string(), got: company.symbol });
@@ -128,7 +129,8 @@ impl ShareSansar {
         let url = http::address(&self.base, "/company-price-history")?;
         let (mut rows, mut refused, mut pages): (Vec<RawBar>, Vec<String>, Vec<String>) = Default::default();
         loop {
-            let text = self.history_page(&jar, &url, &company, rows.len() + refused.len(), pages.len() + 1).await?;
+            let start = rows.len() + refused.len();
+            let text = self.history_page(&mut visit, &jar, &url, &company, start, pages.len() + 1).await?;
             let read = page::parse_history(&text)?;
             // A page that repeats would never end.
             if read.rows.is_empty() && read.refused.is_empty() || pages.last() == Some(&text) {
@@ -151,6 +153,7 @@ impl ShareSansar {
 
     async fn history_page(
         &self,
+        visit: &mut Visit<'_>,
         jar: &Jar,
         url: &Url,
         company: &CompanyPage,
@@ -170,9 +173,7 @@ impl ShareSansar {
             ("company", company.id.clone()),
             ("_token", company.token.clone()),
         ];
-        self.client
-            .ask(Question { method: Method::POST, url: url.clone(), headers, form: Some(&form), jar: Some(jar) })
-            .await
+        visit.ask(Question { method: Method::POST, url: url.clone(), headers, form: Some(&form), jar: Some(jar) }).await
     }
 
     fn batch(

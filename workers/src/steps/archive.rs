@@ -11,7 +11,7 @@ pub(super) struct Archive(pub Arc<Workshop>);
 #[async_trait]
 impl StepBody for Archive {
     async fn run(&self, attempt: &Attempt) -> Report {
-        match staging::get(&self.0.engine.db, attempt.claim.run).await {
+        match staging::get(&self.0.stores.db, attempt.claim.run).await {
             Ok(Some(batch)) => {
                 let note = format!("{} bars from {} archived", batch.bars.len(), batch.source);
                 Report::done(note, vec![Effect::ArchiveStaged])

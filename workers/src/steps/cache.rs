@@ -13,8 +13,8 @@ pub(super) struct CacheForecast(pub Arc<Workshop>);
 #[async_trait]
 impl StepBody for CacheForecast {
     async fn run(&self, attempt: &Attempt) -> Report {
-        let (engine, claim) = (&self.0.engine, &attempt.claim);
-        let series = match series_with_staged(engine, claim).await {
+        let (stores, claim) = (&self.0.stores, &attempt.claim);
+        let series = match series_with_staged(&stores.db, claim).await {
             Ok(Some(series)) if series.bars().len() >= MIN_CLOSES => series,
             Ok(found) => {
                 let have = found.map_or(0, |series| series.bars().len());
@@ -25,15 +25,15 @@ impl StepBody for CacheForecast {
             }
             Err(error) => return store_failed(&error),
         };
-        let bytes = match models::champion(&engine.db, &claim.ticker).await {
-            Ok(Some(hash)) => match engine.model_bytes(&hash).await {
+        let bytes = match models::champion(&stores.db, claim.ticker()).await {
+            Ok(Some(hash)) => match stores.model_bytes(&hash).await {
                 Ok(bytes) => bytes,
                 Err(error) => return store_failed(&error),
             },
             Ok(None) => None,
             Err(error) => return store_failed(&error),
         };
-        let (now, session) = (engine.market_clock.now(), claim.session);
+        let (now, session) = (self.0.engine.market_clock.now(), claim.session);
         let predicted = self.0.compute.run(&attempt.cancel, move || {
             let model = bytes.as_deref().map(Model::from_bytes).transpose()?;
             forecast::issue_after(model.as_ref(), &series, Some(session), now)
@@ -42,17 +42,20 @@ impl StepBody for CacheForecast {
             Ok(Ok(Issued { forecast, hindcast })) => {
                 let note = format!(
                     "{} for {}: {} (last close {})",
-                    claim.ticker, forecast.target, forecast.point, forecast.last_close
+                    claim.ticker(),
+                    forecast.target,
+                    forecast.point,
+                    forecast.last_close
                 );
                 Report::done(note, vec![Effect::Forecast { forecast: Box::new(forecast), hindcast }])
             }
-            Ok(Err(error)) => Report::give_up(error.to_string()),
+            Ok(Err(error)) => Report::retry("arithmetic", error.to_string(), None),
             Err(crate::compute::NotComputed::Cancelled) => Report::interrupted(),
-            Err(error) => Report::retry(error.to_string(), None),
+            Err(error) => Report::retry("compute", error.to_string(), None),
         }
     }
 
     async fn committed(&self, attempt: &Attempt) {
-        self.0.engine.refresh_forecast(&attempt.claim.ticker).await;
+        self.0.stores.refresh_forecast(attempt.claim.ticker()).await;
     }
 }

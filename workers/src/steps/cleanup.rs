@@ -11,7 +11,7 @@ pub(super) struct Cleanup(pub Arc<Workshop>);
 #[async_trait]
 impl StepBody for Cleanup {
     async fn run(&self, attempt: &Attempt) -> Report {
-        self.0.engine.refresh_forecast(&attempt.claim.ticker).await;
+        self.0.stores.refresh_forecast(attempt.claim.ticker()).await;
         Report::done("staging deleted", vec![Effect::DropStaging])
     }
 }

@@ -7,7 +7,7 @@ use forecast::{ForecastError, Model, Recipe};
 use market::{MIN_CLOSES, Series, Ticker};
 use std::sync::Arc;
 use workflows::stores::models::{self, NewModel};
-use workflows::{Attempt, Effect, Engine, Report, StepBody};
+use workflows::{Attempt, Effect, Report, StepBody, Stores};
 
 pub(super) struct Finetune(pub Arc<Workshop>);
 
@@ -15,7 +15,7 @@ pub(super) struct Finetune(pub Arc<Workshop>);
 impl StepBody for Finetune {
     async fn run(&self, attempt: &Attempt) -> Report {
         let claim = &attempt.claim;
-        let series = match series_with_staged(&self.0.engine, claim).await {
+        let series = match series_with_staged(&self.0.stores.db, claim).await {
             Ok(Some(series)) => series,
             Ok(None) => return Report::skip("there are no closes yet", vec![]),
             Err(error) => return store_failed(&error),
@@ -25,7 +25,7 @@ impl StepBody for Finetune {
             let why = format!("{have} closes are known and {MIN_CLOSES} are needed: no model and no forecast yet");
             return Report::skip(why.clone(), vec![Effect::Remark(why)]);
         }
-        let parent = match load_champion(&self.0.engine, &claim.ticker).await {
+        let parent = match load_champion(&self.0.stores, claim.ticker()).await {
             Ok(parent) => parent,
             Err(error) => return store_failed(&error),
         };
@@ -37,17 +37,17 @@ impl StepBody for Finetune {
         let training = self.0.compute.run(&attempt.cancel, move || train(parent.as_ref(), &series)).await;
         match training {
             Ok(Ok((note, model))) => Report::done(note, vec![Effect::Model(model)]),
-            Ok(Err(error)) => Report::give_up(error.to_string()),
+            Ok(Err(error)) => Report::retry("arithmetic", error.to_string(), None),
             Err(crate::compute::NotComputed::Cancelled) => Report::interrupted(),
-            Err(error) => Report::retry(error.to_string(), None),
+            Err(error) => Report::retry("compute", error.to_string(), None),
         }
     }
 }
 
 /// The model that serves the ticker. One that cannot be read any more is replaced by a new one, and said so.
-async fn load_champion(engine: &Engine, ticker: &Ticker) -> workflows::db::StoreResult<Option<Model>> {
-    let Some(hash) = models::champion(&engine.db, ticker).await? else { return Ok(None) };
-    let Some(bytes) = engine.model_bytes(&hash).await? else {
+async fn load_champion(stores: &Stores, ticker: &Ticker) -> workflows::db::StoreResult<Option<Model>> {
+    let Some(hash) = models::champion(&stores.db, ticker).await? else { return Ok(None) };
+    let Some(bytes) = stores.model_bytes(&hash).await? else {
         tracing::warn!(%ticker, hash, "the champion's weights are gone; a new model is created");
         return Ok(None);
     };

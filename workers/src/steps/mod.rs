@@ -16,12 +16,14 @@ use workflows::db::StoreResult;
 use workflows::ledger::Claim;
 use workflows::plan::Step;
 use workflows::stores::{archive as archive_store, staging};
-use workflows::{Bodies, Engine, Report, StepBody};
+use workflows::{Bodies, Db, Engine, Report, StepBody, Stores};
 
 /// What the step bodies of one process share.
 pub struct Workshop {
-    /// Stores, cache and clocks.
+    /// The engine whose attempts these are; its clocks.
     pub engine: Arc<Engine>,
+    /// Archive, registry and cache.
+    pub stores: Stores,
     /// Where prices come from.
     pub sources: Sources,
     /// Where arithmetic is done.
@@ -38,27 +40,29 @@ pub struct Workshop {
 pub fn bodies(workshop: &Arc<Workshop>, steps: &[Step]) -> Bodies {
     steps
         .iter()
-        .map(|step| {
+        .filter_map(|step| {
             let body: Arc<dyn StepBody> = match step {
                 Step::Scrape => Arc::new(scrape::Scrape(workshop.clone())),
                 Step::Finetune => Arc::new(finetune::Finetune(workshop.clone())),
                 Step::Cache => Arc::new(cache::CacheForecast(workshop.clone())),
                 Step::Archive => Arc::new(archive::Archive(workshop.clone())),
                 Step::Cleanup => Arc::new(cleanup::Cleanup(workshop.clone())),
+                // Of other plans; whoever has their bodies hands them in.
+                Step::Pretrain | Step::Settle | Step::Digest | Step::Deliver => return None,
             };
-            (*step, body)
+            Some((*step, body))
         })
         .collect()
 }
 
 /// The ticker's archived series with the run's staged bars laid over it; `None` when there is neither.
-async fn series_with_staged(engine: &Engine, claim: &Claim) -> StoreResult<Option<Series>> {
-    let archived = archive_store::series(&engine.db, &claim.ticker).await?;
-    let staged = staging::get(&engine.db, claim.run).await?;
+async fn series_with_staged(db: &Db, claim: &Claim) -> StoreResult<Option<Series>> {
+    let archived = archive_store::series(db, claim.ticker()).await?;
+    let staged = staging::get(db, claim.run).await?;
     Ok(match (archived, staged) {
         (archived, None) => archived,
         (archived, Some(batch)) => {
-            let base = archived.or_else(|| Series::new(claim.ticker.clone(), Vec::new(), Vec::new()).ok());
+            let base = archived.or_else(|| Series::new(claim.ticker().clone(), Vec::new(), Vec::new()).ok());
             base.map(|series| series.with(&batch.bars, &batch.factors))
         }
     })
@@ -67,8 +71,8 @@ async fn series_with_staged(engine: &Engine, claim: &Claim) -> StoreResult<Optio
 /// Our own stores failed: it may pass.
 fn store_failed(error: &workflows::db::StoreError) -> Report {
     if error.is_transient() {
-        Report::retry(error.to_string(), None)
+        Report::retry("store", error.to_string(), None)
     } else {
-        Report::retry(format!("{error} (this may not heal by itself)"), Some(Duration::from_secs(5)))
+        Report::retry("store", format!("{error} (this may not heal by itself)"), Some(Duration::from_secs(5)))
     }
 }

@@ -4,11 +4,11 @@
 use super::{Workshop, store_failed};
 use crate::sources::{Ask, Retry, SourceError};
 use async_trait::async_trait;
-use chrono::{DateTime, Days, NaiveDate, Utc};
+use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use market::{Bar, Batch, Series, is_final};
 use std::sync::Arc;
 use std::time::Duration;
-use workflows::ledger::Claim;
+use workflows::ledger::{self, Claim};
 use workflows::stores::{archive, forecasts};
 use workflows::{Attempt, Effect, Outcome, Report, StepBody};
 
@@ -21,8 +21,8 @@ pub(super) struct Scrape(pub Arc<Workshop>);
 impl StepBody for Scrape {
     async fn run(&self, attempt: &Attempt) -> Report {
         let claim = &attempt.claim;
-        let db = &self.0.engine.db;
-        let archived = match archive::series(db, &claim.ticker).await {
+        let db = &self.0.stores.db;
+        let archived = match archive::series(db, claim.ticker()).await {
             Ok(series) => series,
             Err(error) => return store_failed(&error),
         };
@@ -39,7 +39,7 @@ impl StepBody for Scrape {
                 Err(report) => return report,
             }
         };
-        let forecast = match forecasts::latest_of_a_run(db, &claim.ticker).await {
+        let forecast = match forecasts::latest_of_a_run(db, claim.ticker()).await {
             Ok(latest) => latest,
             Err(error) => return store_failed(&error),
         };
@@ -52,37 +52,71 @@ impl Scrape {
     async fn fetch(&self, claim: &Claim, archived: Option<&Series>, now: DateTime<Utc>) -> Result<Batch, Report> {
         let bars = archived.map(Series::bars).unwrap_or_default();
         let ask = Ask {
-            ticker: claim.ticker.clone(),
+            ticker: claim.ticker().clone(),
             known: bars[bars.len().saturating_sub(OVERLAP)..].to_vec(),
             now,
             history_from: now.date_naive() - Days::new(self.0.history_days),
         };
-        let mut said = Vec::new();
-        let mut wait: Option<Option<Duration>> = None;
-        for source in self.0.sources.for_exchange(claim.ticker.exchange()) {
-            match source.fetch(&ask).await {
+        let paused = match ledger::paused(&self.0.stores.db).await {
+            Ok(paused) => paused,
+            Err(error) => return Err(store_failed(&error)),
+        };
+        let (mut failures, mut held_up) = (Vec::new(), None);
+        for source in self.0.sources.for_exchange(claim.ticker().exchange()) {
+            if paused.iter().any(|pause| pause.kind == "source" && pause.value == source.id()) {
+                held_up = Some(source.id().to_owned());
+                continue;
+            }
+            let error = match source.fetch(&ask).await {
                 Ok(batch) => return Ok(batch),
-                Err(error) => {
-                    tracing::warn!(source = source.id(), %error, "a source failed");
-                    if let Retry::Later(after) = error.retry() {
-                        wait = Some(wait.flatten().max(after));
-                    }
-                    said.push(describe(source.id(), &error));
-                }
+                Err(error) => error,
+            };
+            match error.retry() {
+                // It was not asked: nothing failed.
+                Retry::Wait(_) => tracing::debug!(source = source.id(), %error, "a source must wait"),
+                _ => tracing::warn!(source = source.id(), %error, "a source failed"),
+            }
+            let its_turn_comes = error.kind.waits_for_its_turn();
+            failures.push((source.id().to_owned(), error));
+            if its_turn_comes {
+                break;
             }
         }
-        if said.is_empty() {
-            return Err(Report::give_up(format!("no source is configured for {}", claim.ticker.exchange())));
-        }
-        Err(match wait {
-            Some(after) => Report::retry(said.join("; "), after),
-            None => Report::give_up(said.join("; ")),
+        let now = self.0.engine.ledger.now();
+        Err(match held_up {
+            Some(source) if failures.is_empty() => {
+                let condition = Some(format!("pause:source:{source}"));
+                Report::wait(format!("the source {source} is paused"), condition, now + PAUSED_AT_MOST)
+            }
+            _ => all_failed(claim, &failures, now),
         })
     }
 }
 
-fn describe(source: &str, error: &SourceError) -> String {
-    format!("{source}: {error}")
+/// A resume ends the wait; this is for the case that nobody ever does.
+const PAUSED_AT_MOST: TimeDelta = TimeDelta::days(30);
+
+/// What all sources said, as one failure. It may heal if any of them may; the plan knows which kinds do. Where nobody was asked, it is no
+/// failure: the run gives its slot back until the first may be.
+fn all_failed(claim: &Claim, failures: &[(String, SourceError)], now: DateTime<Utc>) -> Report {
+    let Some((_, last)) = failures.last() else {
+        return Report::give_up(format!("no source is configured for {}", claim.ticker().exchange()));
+    };
+    let said: Vec<String> = failures.iter().map(|(source, error)| format!("{source}: {error}")).collect();
+    let said = said.join("; ");
+    let (mut later, mut turn): (Option<(&'static str, Option<Duration>)>, Option<Duration>) = (None, None);
+    for (_, error) in failures {
+        match error.retry() {
+            Retry::Wait(wait) => turn = Some(turn.map_or(wait, |turn| turn.min(wait))),
+            Retry::Later(wait) => later = Some((error.kind.word(), later.and_then(|(_, after)| after).max(wait))),
+            Retry::Never => {}
+        }
+    }
+    match (later, turn) {
+        (Some((kind, after)), _) => Report::retry(kind, said, after),
+        (None, Some(turn)) => Report::wait(said, None, now + TimeDelta::from_std(turn).unwrap_or(TimeDelta::hours(1))),
+        (None, None) => Report::retry(last.kind.word(), said, None),
+    }
 }
 
 /// A source must not hand us unfinished days; this is the last gate before they would be stored as closes.
@@ -108,17 +142,19 @@ fn answer(
         let why = match &batch {
             None => format!(
                 "{} has no archived closes, and this run sends no request: import prices, or run it online",
-                claim.ticker
+                claim.ticker()
             ),
             Some(batch) => {
-                format!("{} answered, but gave no sound bar of {}{}", batch.source, claim.ticker, refused(batch))
+                format!("{} answered, but gave no sound bar of {}{}", batch.source, claim.ticker(), refused(batch))
             }
         };
         return Report::give_up(why);
     };
     // The session is the exchange's: a thin ticker that did not trade in it has an older newest bar.
-    let page =
-        batch.as_ref().and_then(|batch| batch.page_session).filter(|day| is_final(claim.ticker.exchange(), *day, now));
+    let page = batch
+        .as_ref()
+        .and_then(|batch| batch.page_session)
+        .filter(|day| is_final(claim.ticker().exchange(), *day, now));
     let session = page.map_or(newest, |page| page.max(newest));
     // As-of and target of the newest forecast: it must know every close, and look beyond the exchange's newest session.
     if fresh == 0 && forecast.is_some_and(|(as_of, target)| as_of >= newest && target > session) {

@@ -5,6 +5,7 @@ use market::{Bar, Exchange, Ticker};
 use market_sim::{Fault, FaultKind, Page, Sim, SimOptions, Site};
 use std::{sync::Arc, time::Duration};
 use workers::sources::{Ask, PriceSource, Retry, SourceErrorKind, SourceSettings, build};
+use workflows::flow::{Flow, Limit};
 
 async fn market() -> Sim {
     let start = "2012-12-03T23:30:00Z".parse().unwrap();
@@ -15,10 +16,10 @@ fn source(sim: &Sim, exchange: Exchange) -> Arc<dyn PriceSource> {
     let settings = SourceSettings {
         yahoo_url: sim.base_url().to_owned(),
         sharesansar_url: sim.base_url().to_owned(),
-        pause: Duration::ZERO,
+        limit: Limit::paced(Duration::ZERO),
         ..SourceSettings::default()
     };
-    build(&settings).unwrap().for_exchange(exchange)[0].clone()
+    build(&settings, Flow::memory(sim.clock().now)).unwrap().for_exchange(exchange)[0].clone()
 }
 
 fn ask(ticker: &Ticker, known: &[Bar], now: DateTime<Utc>) -> Ask {

@@ -6,6 +6,7 @@ use market_sim::{Fault, FaultKind, Sim, SimOptions, Site};
 use std::sync::Arc;
 use std::time::Duration;
 use workers::sources::{Ask, PriceSource, Retry, SourceError, SourceErrorKind, SourceSettings, build};
+use workflows::flow::{Flow, Limit};
 
 /// A source under test, with the market that it reads.
 struct Bench {
@@ -31,14 +32,14 @@ impl Bench {
             yahoo_url: sim.base_url().to_owned(),
             sharesansar_url: format!("{}/", sim.base_url()),
             csv_dir: Some(folder.path().to_owned()),
-            pause: Duration::ZERO,
+            limit: Limit::paced(Duration::ZERO),
             timeout: Duration::from_secs(2),
             page_age: Duration::ZERO,
             nasdaq: if exchange == Exchange::Nasdaq { vec![name.to_owned()] } else { vec![] },
             nepse: if exchange == Exchange::Nepse { vec![name.to_owned()] } else { vec![] },
             user_agent_contact: None,
         };
-        let source = build(&settings).unwrap().for_exchange(exchange)[0].clone();
+        let source = build(&settings, Flow::memory(sim.clock().now)).unwrap().for_exchange(exchange)[0].clone();
         // The one that trades most, so that every session has a bar of it.
         let ticker = sim
             .world()

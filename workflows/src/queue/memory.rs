@@ -1,6 +1,6 @@
 //! The in-process queue of the embedded default: apalis' memory backend over a channel per queue name.
 
-use super::Deliver;
+use super::{Deliver, Queue, QueueError};
 use crate::message::Message;
 use apalis::layers::WorkerBuilderExt;
 use apalis_core::backend::memory::{MemorySink, MemoryStorage};
@@ -10,6 +10,7 @@ use apalis_core::task::builder::TaskBuilder;
 use apalis_core::task::data::Data;
 use apalis_core::task::task_id::TaskId;
 use apalis_core::worker::builder::WorkerBuilder;
+use async_trait::async_trait;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::{SinkExt, StreamExt};
 use std::collections::{HashMap, HashSet};
@@ -26,9 +27,10 @@ pub struct MemoryQueue {
     known: Arc<Mutex<HashSet<String>>>,
 }
 
-impl MemoryQueue {
-    /// Pushes messages; those already waiting stay where they are.
-    pub(super) fn push(&self, messages: &[Message]) {
+#[async_trait]
+impl Queue for MemoryQueue {
+    /// Those already waiting stay where they are.
+    async fn push(&self, messages: &[Message]) -> Result<(), QueueError> {
         for message in messages {
             let id = message.id();
             if !lock(&self.known).insert(id.clone()) {
@@ -41,16 +43,10 @@ impl MemoryQueue {
                 lock(&self.known).remove(&id);
             }
         }
+        Ok(())
     }
 
-    pub(super) async fn consume(
-        &self,
-        name: &str,
-        worker: &str,
-        slots: usize,
-        deliver: Deliver,
-        stop: CancellationToken,
-    ) {
+    async fn consume(&self, name: &str, worker: &str, deliver: Deliver, stop: CancellationToken) {
         let Some(receiver) = lock(&self.channels).entry(name.to_owned()).or_insert_with(channel).1.take() else {
             tracing::error!(queue = name, "this queue has a consumer already; the second one does nothing");
             return;
@@ -61,11 +57,8 @@ impl MemoryQueue {
         let storage =
             MemoryStorage::new_with(MemorySink::new(Arc::new(futures::lock::Mutex::new(sink))), receiver.boxed());
         let inbox = Inbox { deliver, known: self.known.clone() };
-        let built = WorkerBuilder::new(format!("{name}-{worker}"))
-            .backend(storage)
-            .data(inbox)
-            .concurrency(slots)
-            .build(receive);
+        let built =
+            WorkerBuilder::new(format!("{name}-{worker}")).backend(storage).data(inbox).concurrency(1).build(receive);
         let stopped = async move {
             stop.cancelled().await;
             Ok::<(), WorkerError>(())

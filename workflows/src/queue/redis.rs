@@ -2,10 +2,12 @@
 //! docs/decisions/0002-apalis-carries-the-ledger-remembers.md): batches of one, a poll strategy of our own that a push wakes, worker names
 //! that are never reused, and finished ids deleted by us.
 
-use super::{Deliver, QueueError};
-use crate::db::without_password;
+use super::connection::{RedisServer, address, connection};
+use super::poison::{Delivered, Poison, Strikes, Wire};
+use super::{Deliver, Queue, QueueError, ServerCheckError};
 use crate::message::Message;
 use crate::plan::Step;
+use crate::unreached::Unreached;
 use apalis::layers::WorkerBuilderExt;
 use apalis_core::backend::ext::BackendExt;
 use apalis_core::backend::ext::poll_strategy::{PollSnapshot, PollStrategy};
@@ -15,16 +17,18 @@ use apalis_core::task::data::Data;
 use apalis_core::task::task_id::TaskId;
 use apalis_core::worker::builder::WorkerBuilder;
 use apalis_redis::{Config, RedisStorage, RedisTask};
+use async_trait::async_trait;
 use futures::StreamExt;
 use futures::task::AtomicWaker;
 use redis::AsyncCommands;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::aio::ConnectionManager;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// The safety net; a push wakes the workers long before.
 const SLOW_POLL: Duration = Duration::from_millis(500);
@@ -33,8 +37,6 @@ const SLOW_POLL: Duration = Duration::from_millis(500);
 /// which the claim drops.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const MISSED_HEARTBEATS: usize = 4;
-/// redis-rs gives up after 500 ms by default, which kills an apalis worker (D12).
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest wait before a consumer whose connection broke starts again.
 const RESTART_CAP: Duration = Duration::from_secs(2);
 
@@ -42,135 +44,47 @@ const RESTART_CAP: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct RedisQueue {
     client: redis::Client,
-    connection: ConnectionManager,
-    prefix: String,
+    pub(super) connection: ConnectionManager,
+    /// Host and port, for messages.
+    pub(super) at: String,
+    pub(super) prefix: String,
+    /// Whose queues these are; set by the check at the start of a role.
+    pub(super) installation: Arc<OnceLock<Uuid>>,
+    pub(super) strikes: Arc<Strikes>,
     bells: Arc<Mutex<HashMap<String, Vec<Arc<AtomicWaker>>>>>,
-}
-
-/// A connection that is made on first use and made again whenever it breaks.
-pub fn connection(url: &str) -> Result<(redis::Client, ConnectionManager), QueueError> {
-    let broken = |e: redis::RedisError| QueueError::Url { url: without_password(url), why: e.to_string() };
-    let client = redis::Client::open(url).map_err(broken)?;
-    let config = ConnectionManagerConfig::new()
-        .set_response_timeout(Some(RESPONSE_TIMEOUT))
-        .set_connection_timeout(Some(Duration::from_secs(3)))
-        .set_number_of_retries(2)
-        .set_max_delay(Duration::from_millis(500));
-    let manager = ConnectionManager::new_lazy_with_config(client.clone(), config).map_err(broken)?;
-    Ok((client, manager))
 }
 
 impl RedisQueue {
     /// Queues under `prefix` (so that two installations can share a server). Must be made inside a tokio runtime.
-    pub fn new(url: &str, prefix: &str) -> Result<Self, QueueError> {
-        let (client, connection) = connection(url)?;
-        let queue = Self { client, connection, prefix: prefix.to_owned(), bells: Arc::default() };
-        Ok(queue)
+    pub fn new<'a>(server: impl Into<RedisServer<'a>>, prefix: &str) -> Result<Self, QueueError> {
+        let (client, connection) = connection(server)?;
+        Ok(Self {
+            at: address(&client),
+            client,
+            connection,
+            prefix: prefix.to_owned(),
+            installation: Arc::default(),
+            strikes: Arc::default(),
+            bells: Arc::default(),
+        })
     }
 
     /// apalis' settings for one queue.
-    fn config(&self, name: &str) -> Config {
+    pub(super) fn config(&self, name: &str) -> Config {
         Config::default()
             .queue(format!("{}_{name}", self.prefix))
             .batch_size(1)
             .heartbeat_interval(HEARTBEAT)
             .missed_heartbeats(MISSED_HEARTBEATS)
             .emit_events(false)
-            .lock_tasks(true)
+            // apalis' lock is for display and costs a scan of the queue; the ledger is our lock.
+            .lock_tasks(false)
             // Without its result a task is never acknowledged and stays in flight for good; `sweep` deletes the result.
             .persist_results(true)
     }
 
     fn channel(&self) -> String {
         format!("{}:wake", self.prefix)
-    }
-
-    pub(super) async fn push(&self, messages: &[Message]) -> Result<(), QueueError> {
-        let mut by_queue: HashMap<&str, Vec<RedisTask>> = HashMap::new();
-        for message in messages {
-            let body = serde_json::to_vec(message).map_err(|e| failed("encode a message")(e.to_string()))?;
-            let task = TaskBuilder::new(body).task_id(TaskId::from_string(message.id())).build();
-            by_queue.entry(&message.queue).or_default().push(task);
-        }
-        let mut connection = self.connection.clone();
-        for (name, tasks) in by_queue {
-            apalis_redis::queries::push_tasks(&mut connection, &self.config(name), &tasks)
-                .await
-                .map_err(|e| failed("take messages")(e.to_string()))?;
-            // apalis' own notice never fires (D3); this one wakes the poll strategy below.
-            let _: i64 = connection
-                .publish(self.channel(), name)
-                .await
-                .map_err(|e| failed("wake the workers")(e.to_string()))?;
-        }
-        Ok(())
-    }
-
-    pub(super) async fn consume(
-        &self,
-        name: &str,
-        worker: &str,
-        slots: usize,
-        deliver: Deliver,
-        stop: CancellationToken,
-    ) {
-        let bell = Arc::new(AtomicWaker::new());
-        lock(&self.bells).entry(name.to_owned()).or_default().push(bell.clone());
-        let mut wait = Duration::from_millis(50);
-        for restarts in 0u64.. {
-            // A name used twice within the orphan time is refused (D13), so each start has its own.
-            let worker = format!("{name}-{worker}-{}-r{restarts}", ulid::Ulid::generate());
-            let storage = RedisStorage::<Message>::new(self.connection.clone()).with_config(self.config(name));
-            let strategy = WakeOrTick { bell: bell.clone(), tick: None };
-            let built = WorkerBuilder::new(worker)
-                .backend(storage.poll_with_strategy(strategy))
-                .data(Inbox { deliver: deliver.clone() })
-                .concurrency(slots)
-                .build(receive);
-            let token = stop.clone();
-            let stopped = async move {
-                token.cancelled().await;
-                Ok::<(), WorkerError>(())
-            };
-            let began = tokio::time::Instant::now();
-            let ended = built.run_until(stopped).await;
-            if stop.is_cancelled() {
-                return;
-            }
-            // Any Redis error ends an apalis worker (D12); attempts that run go on in their own tasks.
-            if began.elapsed() > Duration::from_secs(10) {
-                wait = Duration::from_millis(50);
-            }
-            let error = ended.err().map(|e| e.to_string()).unwrap_or_default();
-            tracing::warn!(
-                queue = name,
-                error,
-                wait_ms = wait.as_millis(),
-                "a queue consumer lost Redis and starts again"
-            );
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = stop.cancelled() => return,
-            }
-            wait = (wait * 2).min(RESTART_CAP);
-        }
-    }
-
-    /// Listens for pushes of any process and rings the bells of their queue, until `stop`.
-    pub async fn listen(&self, stop: CancellationToken) {
-        while !stop.is_cancelled() {
-            let heard = tokio::select! {
-                heard = self.listen_once() => heard,
-                () = stop.cancelled() => return,
-            };
-            if let Err(error) = heard {
-                tracing::debug!(%error, "the wake channel broke; the slow poll carries on meanwhile");
-            }
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(500)) => {}
-                () = stop.cancelled() => return,
-            }
-        }
     }
 
     async fn listen_once(&self) -> redis::RedisResult<()> {
@@ -181,22 +95,6 @@ impl RedisQueue {
             let name: String = message.get_payload()?;
             for bell in lock(&self.bells).get(&name).into_iter().flatten() {
                 bell.wake();
-            }
-        }
-        Ok(())
-    }
-
-    /// Deletes what apalis keeps of finished ids (D15): data, metadata and the entry in the done and dead sets.
-    pub(super) async fn sweep(&self) -> Result<(), QueueError> {
-        let mut connection = self.connection.clone();
-        for step in Step::ALL {
-            for priority in [0, 1] {
-                let config = self.config(&step.queue(priority));
-                for set in [config.done_jobs_set(), config.dead_jobs_set()] {
-                    self.sweep_set(&mut connection, &config, &set)
-                        .await
-                        .map_err(|e| failed("forget finished ids")(e.to_string()))?;
-                }
             }
         }
         Ok(())
@@ -227,10 +125,126 @@ impl RedisQueue {
         }
     }
 
-    /// A value that is gone after a flush or a restart without its data: then everything must be pushed again.
-    pub(super) async fn incarnation(&self) -> Result<String, QueueError> {
+    pub(super) fn incarnation_key(&self) -> String {
+        format!("{}:incarnation", self.prefix)
+    }
+
+    fn said(&self, doing: &'static str, why: String, cause: Option<Unreached>) -> QueueError {
+        QueueError::Redis { at: self.at.clone(), doing, why, cause }
+    }
+}
+
+#[async_trait]
+impl Queue for RedisQueue {
+    async fn push(&self, messages: &[Message]) -> Result<(), QueueError> {
+        let mut by_queue: HashMap<&str, Vec<RedisTask>> = HashMap::new();
+        for message in messages {
+            let body = serde_json::to_vec(message).map_err(|e| self.said("take a message", e.to_string(), None))?;
+            let task = TaskBuilder::new(body).task_id(TaskId::from_string(message.id())).build();
+            by_queue.entry(&message.queue).or_default().push(task);
+        }
         let mut connection = self.connection.clone();
-        let key = format!("{}:incarnation", self.prefix);
+        for (name, tasks) in by_queue {
+            if let Err(error) = apalis_redis::queries::push_tasks(&mut connection, &self.config(name), &tasks).await {
+                self.strike(name, &error.to_string()).await;
+                return Err(match error {
+                    apalis_redis::Error::Database(error) => self.failed("take messages")(error),
+                    other => self.said("take messages", other.to_string(), None),
+                });
+            }
+            // apalis' own notice never fires (D3); this one wakes the poll strategy below.
+            let _: i64 = connection.publish(self.channel(), name).await.map_err(self.failed("wake the workers"))?;
+        }
+        Ok(())
+    }
+
+    async fn consume(&self, name: &str, worker: &str, deliver: Deliver, stop: CancellationToken) {
+        let bell = Arc::new(AtomicWaker::new());
+        lock(&self.bells).entry(name.to_owned()).or_default().push(bell.clone());
+        let mut wait = Duration::from_millis(50);
+        for restarts in 0u64.. {
+            // A name used twice within the orphan time is refused (D13), so each start has its own.
+            let worker = format!("{name}-{worker}-{}-r{restarts}", ulid::Ulid::generate());
+            let storage = RedisStorage::<Delivered>::new(self.connection.clone()).with_config(self.config(name));
+            let strategy = WakeOrTick { bell: bell.clone(), tick: None };
+            let built = WorkerBuilder::new(worker.clone())
+                .backend(storage.with_codec(Wire).poll_with_strategy(strategy))
+                .data(Inbox { deliver: deliver.clone(), queue: self.clone(), name: name.to_owned() })
+                .concurrency(1)
+                .build(receive);
+            let token = stop.clone();
+            let stopped = async move {
+                token.cancelled().await;
+                Ok::<(), WorkerError>(())
+            };
+            let began = tokio::time::Instant::now();
+            let ended = built.run_until(stopped).await;
+            if stop.is_cancelled() {
+                return;
+            }
+            // Any Redis error ends an apalis worker (D12); attempts that run go on in their own tasks.
+            if began.elapsed() > Duration::from_secs(10) {
+                wait = Duration::from_millis(50);
+            }
+            let error = ended.err().map(|e| e.to_string()).unwrap_or_default();
+            if self.mend(name, &worker, &error).await {
+                wait = Duration::from_millis(50);
+            }
+            tracing::warn!(
+                queue = name,
+                error,
+                wait_ms = wait.as_millis(),
+                "a queue consumer broke off and starts again"
+            );
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stop.cancelled() => return,
+            }
+            wait = (wait * 2).min(RESTART_CAP);
+        }
+    }
+
+    /// Listens for pushes of any process and rings the bells of their queue, until `stop`.
+    async fn listen(&self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let heard = tokio::select! {
+                heard = self.listen_once() => heard,
+                () = stop.cancelled() => return,
+            };
+            if let Err(error) = heard {
+                tracing::debug!(%error, "the wake channel broke; the slow poll carries on meanwhile");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Deletes what apalis keeps of finished ids (D15): data, metadata and the entry in the done and dead sets.
+    async fn sweep(&self) -> Result<(), QueueError> {
+        let mut connection = self.connection.clone();
+        for (_, queue) in Step::queues() {
+            let config = self.config(&queue);
+            for set in [config.done_jobs_set(), config.dead_jobs_set()] {
+                if let Err(error) = self.sweep_set(&mut connection, &config, &set).await {
+                    self.strike(&queue, &error.to_string()).await;
+                    return Err(self.failed("forget finished ids")(error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A value that is gone after a flush or a restart without its data: then everything must be pushed again, and the prefix taken again.
+    async fn incarnation(&self) -> Result<String, QueueError> {
+        match self.hold_prefix().await {
+            Ok(()) => {}
+            Err(ServerCheckError::Queue(error)) => return Err(error),
+            Err(refusal) => return Err(self.said("be used", refusal.to_string(), None)),
+        }
+        let mut connection = self.connection.clone();
+        let key = self.incarnation_key();
         redis::pipe()
             .cmd("SET")
             .arg(&key)
@@ -241,29 +255,43 @@ impl RedisQueue {
             .query_async::<(String,)>(&mut connection)
             .await
             .map(|(value,)| value)
-            .map_err(|e| failed("say which incarnation it is")(e.to_string()))
+            .map_err(self.failed("say which incarnation it is"))
     }
 
-    pub(super) async fn ping(&self) -> Result<(), QueueError> {
+    async fn ping(&self) -> Result<(), QueueError> {
         let mut connection = self.connection.clone();
         let pong =
             tokio::time::timeout(Duration::from_secs(2), redis::cmd("PING").query_async::<String>(&mut connection))
                 .await;
         match pong {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(e)) => Err(failed("be reached")(e.to_string())),
-            Err(_) => Err(failed("be reached")("no answer within 2 s".to_owned())),
+            Ok(Err(e)) => Err(self.failed("be reached")(e)),
+            Err(_) => Err(self.said("be reached", "no answer within 2 s".to_owned(), Some(Unreached::Silent))),
         }
+    }
+
+    async fn check(&self, installation: Uuid) -> Result<(), ServerCheckError> {
+        self.check_server(installation).await
     }
 }
 
 #[derive(Clone)]
 struct Inbox {
     deliver: Deliver,
+    queue: RedisQueue,
+    name: String,
 }
 
-async fn receive(message: Message, inbox: Data<Inbox>) {
-    (inbox.deliver)(message).await;
+/// Whatever was delivered is acknowledged, and its id forgotten by the next sweep.
+async fn receive(delivered: Delivered, id: TaskId, inbox: Data<Inbox>) {
+    match delivered {
+        Delivered::Message(message) => (inbox.deliver)(message).await,
+        Delivered::Poison(payload) => {
+            let (id, why) = (id.to_string(), "its payload is no message");
+            let poison = Poison { id: id.as_bytes(), payload: Some(&payload), why };
+            inbox.queue.keep_poison(&inbox.name, &poison).await;
+        }
+    }
 }
 
 /// Polls when a push rings the bell, and every `SLOW_POLL` in case a ring was missed. apalis' own interval strategy loses
@@ -284,10 +312,6 @@ impl PollStrategy for WakeOrTick {
         while tick.poll_tick(cx).is_ready() {}
         Poll::Pending
     }
-}
-
-fn failed(doing: &'static str) -> impl Fn(String) -> QueueError {
-    move |why| QueueError::Redis { doing, why }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

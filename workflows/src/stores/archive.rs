@@ -276,3 +276,15 @@ async fn write_series(tx: &mut Tx, series: &Series, version: i64) -> StoreResult
     .doing("write a series")?;
     Ok(())
 }
+
+/// Sessions of the exchange that were seen in data since `since`, oldest first.
+pub async fn observed_sessions(db: &Db, exchange: market::Exchange, since: NaiveDate) -> StoreResult<Vec<NaiveDate>> {
+    on_read!(db, |c| {
+        sqlx::query_scalar("select session from session where exchange = $1 and session >= $2 order by session")
+            .bind(exchange.as_str())
+            .bind(since)
+            .fetch_all(c)
+            .await
+    })
+    .doing("read the sessions that were seen")
+}

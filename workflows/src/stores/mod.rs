@@ -7,8 +7,52 @@ pub mod models;
 pub mod staging;
 pub mod tickers;
 
-use crate::db::{StoreError, StoreResult};
+use crate::cache::Cache;
+use crate::db::{Db, StoreError, StoreResult};
 use market::{Exchange, Ticker};
+
+/// The database and the cache of copies beside it. Cheap to clone.
+#[derive(Clone)]
+pub struct Stores {
+    /// What is kept for good.
+    pub db: Db,
+    /// What is kept a while.
+    pub cache: Cache,
+}
+
+impl Stores {
+    /// A model's weights file: from the cache, else from the registry, which then fills the cache. `None` when it is unknown or dropped.
+    pub async fn model_bytes(&self, hash: &str) -> StoreResult<Option<Vec<u8>>> {
+        match self.cache.model(hash).await {
+            Ok(Some(bytes)) => return Ok(Some(bytes)),
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "the cache did not answer; reading the registry"),
+        }
+        let bytes = models::weights(&self.db, hash).await?;
+        if let Some(bytes) = &bytes
+            && let Err(error) = self.cache.put_model(hash, bytes).await
+        {
+            tracing::debug!(%error, "a model could not be cached");
+        }
+        Ok(bytes)
+    }
+
+    /// Copies the ticker's newest stored forecast into the cache. Best effort: the archive answers when the cache does not.
+    pub async fn refresh_forecast(&self, ticker: &Ticker) {
+        let newest = match forecasts::latest(&self.db, ticker).await {
+            Ok(newest) => newest,
+            Err(error) => {
+                tracing::warn!(%ticker, %error, "the newest forecast could not be read for the cache");
+                return;
+            }
+        };
+        if let Some(newest) = newest
+            && let Err(error) = self.cache.put_forecast(&newest).await
+        {
+            tracing::warn!(%ticker, %error, "the forecast could not be cached");
+        }
+    }
+}
 
 /// A ticker from its two columns.
 pub(crate) fn ticker_of(exchange: &str, symbol: &str) -> StoreResult<Ticker> {

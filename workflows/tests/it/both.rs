@@ -1,13 +1,24 @@
-//! Runs one test body against SQLite and against PostgreSQL. A body gets a migrated, empty database.
+//! Runs one test body against SQLite and against PostgreSQL, or against these and the ledger in memory. A body gets an empty, migrated store.
 
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use product_tests::servers::{self, PgDatabase};
-use workflows::Db;
+use std::sync::Arc;
+use workflows::db::StoreResult;
+use workflows::ledger::{MemoryLedger, Weather};
+use workflows::{Db, Ledger};
 
 /// A database and what must live as long as it.
 pub struct Fresh {
     pub db: Db,
     _folder: Option<tempfile::TempDir>,
     _server: Option<PgDatabase>,
+}
+
+impl Fresh {
+    pub fn ledger(&self) -> Ledger {
+        Ledger::Sql(self.db.clone())
+    }
 }
 
 pub async fn sqlite() -> Option<Fresh> {
@@ -22,6 +33,27 @@ pub async fn postgres() -> Option<Fresh> {
     let db = Db::postgres(server.url(), 8).expect("a URL");
     db.migrate().await.expect("migrations");
     Some(Fresh { db, _folder: None, _server: Some(server) })
+}
+
+/// No delays, no errors, a clock that stands.
+#[derive(Debug)]
+pub struct Calm(pub DateTime<Utc>);
+
+#[async_trait]
+impl Weather for Calm {
+    fn now(&self) -> DateTime<Utc> {
+        self.0
+    }
+    async fn before(&self, _: &'static str) -> StoreResult<()> {
+        Ok(())
+    }
+    async fn after(&self, _: &'static str) -> StoreResult<()> {
+        Ok(())
+    }
+}
+
+pub fn memory(now: DateTime<Utc>) -> MemoryLedger {
+    MemoryLedger::new(Arc::new(Calm(now)))
 }
 
 /// Makes a test per database from `async fn name(db: Db)`.
@@ -42,3 +74,28 @@ macro_rules! on_both {
     };
 }
 pub(crate) use on_both;
+
+/// Makes a test per kind of ledger from `async fn name(ledger: Ledger)`.
+macro_rules! on_all {
+    ($($name:ident),+ $(,)?) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(workflows::Ledger::Memory($crate::both::memory(super::now()))).await;
+            })+
+        }
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(fresh) = $crate::both::sqlite().await { super::$name(fresh.ledger()).await; fresh.db.close().await; }
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(fresh) = $crate::both::postgres().await { super::$name(fresh.ledger()).await; fresh.db.close().await; }
+            })+
+        }
+    };
+}
+pub(crate) use on_all;

@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use workflows::clock::FixedClock;
 use workflows::engine::Bodies;
-use workflows::ledger::{self, RunRow};
+use workflows::ledger::{Abandoned, RunRow};
 use workflows::plan::Step;
 use workflows::queue::{MemoryQueue, Queue, RedisQueue};
 use workflows::reconciler::{self, reconcile};
-use workflows::{Attempt, Cache, Effect, Engine, EngineSettings, Report, StepBody};
+use workflows::{Attempt, Effect, Engine, EngineSettings, Report, StepBody};
 
 /// A body that fails as told, and counts.
 #[derive(Default)]
@@ -53,7 +53,7 @@ impl StepBody for Toy {
         };
         match self.fault {
             Some((step, nth, fault)) if step == claim.step && nth == call => match fault {
-                Fault::Retry => Report::retry("told to", None),
+                Fault::Retry => Report::retry("transport", "told to", None),
                 Fault::Panic => panic!("told to"),
                 Fault::GiveUp => Report::give_up("told to"),
                 Fault::NoNewSession => {
@@ -75,16 +75,16 @@ struct Rig {
 
 impl Rig {
     fn start(fresh: Fresh, redis: Option<RedisDb>, fault: Option<(Step, usize, Fault)>) -> Self {
-        let queue = match &redis {
-            Some(server) => Queue::Redis(RedisQueue::new(&server.url(), "rig").unwrap()),
-            None => Queue::Memory(MemoryQueue::default()),
+        let queue: Arc<dyn Queue> = match &redis {
+            Some(server) => Arc::new(RedisQueue::new(&server.url(), "rig").unwrap()),
+            None => Arc::new(MemoryQueue::default()),
         };
         let settings = EngineSettings {
             reconcile_every: Duration::from_millis(50),
             resend_after: Duration::from_millis(500),
             ..EngineSettings::default()
         };
-        let engine = Engine::new(fresh.db.clone(), queue, Cache::memory(), Arc::new(FixedClock::default()), settings);
+        let engine = Engine::new(fresh.ledger(), queue, Arc::new(FixedClock::default()), settings);
         let toy = Arc::new(Toy { fault, ..Toy::default() });
         let rig = Self { engine, toy, stop: CancellationToken::new(), redis, _fresh: fresh };
         rig.run();
@@ -93,13 +93,13 @@ impl Rig {
 
     fn run(&self) {
         let bodies: Arc<Bodies> =
-            Arc::new(Step::ALL.into_iter().map(|s| (s, self.toy.clone() as Arc<dyn StepBody>)).collect());
+            Arc::new(Step::of_the_chain().map(|s| (s, self.toy.clone() as Arc<dyn StepBody>)).collect());
         tokio::spawn(self.engine.clone().work(bodies, |_| 4, self.stop.clone(), Duration::from_secs(5)));
         tokio::spawn(reconcile(self.engine.clone(), self.stop.clone()));
-        if let Queue::Redis(queue) = &self.engine.queue {
-            let (queue, stop) = (queue.clone(), self.stop.clone());
-            tokio::spawn(async move { queue.listen(stop).await });
-        }
+        let (keeper, stop) = (self.engine.clone(), self.stop.clone());
+        tokio::spawn(async move { workflows::keep(&keeper, stop).await });
+        let (queue, stop) = (self.engine.queue.clone(), self.stop.clone());
+        tokio::spawn(async move { queue.listen(stop).await });
     }
 
     async fn start_runs(&self, count: usize) -> Vec<Uuid> {
@@ -118,7 +118,7 @@ impl Rig {
 
     async fn all_ended(&self) {
         let ended = async {
-            while ledger::open_runs(&self.engine.db).await.unwrap_or(1) > 0 {
+            while self.engine.ledger.open_runs().await.unwrap_or(1) > 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -126,12 +126,12 @@ impl Rig {
     }
 
     async fn row(&self, run: Uuid) -> RunRow {
-        ledger::get_run(&self.engine.db, run).await.unwrap().unwrap().0
+        self.engine.ledger.get_run(run).await.unwrap().unwrap().0
     }
 
     async fn end(self) {
         self.stop.cancel();
-        self.engine.db.close().await;
+        self._fresh.db.close().await;
     }
 }
 
@@ -163,13 +163,13 @@ async fn every_step_once(rig: Rig) {
     let runs = rig.start_runs(60).await;
     rig.all_ended().await;
     for run in runs {
-        let (row, steps, attempts) = ledger::get_run(&rig.engine.db, run).await.unwrap().unwrap();
+        let (row, steps, attempts) = rig.engine.ledger.get_run(run).await.unwrap().unwrap();
         assert_eq!((row.state.as_str(), row.reason.as_deref()), ("succeeded", Some("written once")));
         assert!(steps.iter().all(|s| s.state == "done" && s.attempt == 1 && s.epoch == 1), "{steps:?}");
         assert_eq!(attempts.len(), 5);
     }
     assert!(rig.toy.calls.lock().unwrap().values().all(|calls| *calls == 1));
-    assert!(rig.toy.most.load(Ordering::SeqCst) <= 40, "4 slots for each of 5 steps and 2 priorities");
+    assert!(rig.toy.most.load(Ordering::SeqCst) <= 20, "4 slots for each of 5 steps");
     rig.end().await;
 }
 
@@ -187,7 +187,7 @@ async fn gives_up(rig: Rig) {
     rig.all_ended().await;
     let row = rig.row(run).await;
     assert_eq!(row.state, "failed");
-    let (_, steps, _) = ledger::get_run(&rig.engine.db, run).await.unwrap().unwrap();
+    let (_, steps, _) = rig.engine.ledger.get_run(run).await.unwrap().unwrap();
     assert_eq!(steps[1].error.as_deref(), Some("told to"));
     assert!(!rig.toy.calls.lock().unwrap().contains_key(&(run, Step::Cache)));
     let again = rig.engine.rerun(run, None).await.unwrap().unwrap();
@@ -219,7 +219,7 @@ async fn a_flushed_redis_loses_no_run_and_repeats_no_effect() {
     let runs = rig.start_runs(300).await;
     // Flushed again and again, while the runs are on their way.
     let mut flushes = 0;
-    while ledger::open_runs(&rig.engine.db).await.unwrap() > 0 && flushes < 5 {
+    while rig.engine.ledger.open_runs().await.unwrap() > 0 && flushes < 5 {
         tokio::time::sleep(Duration::from_millis(150)).await;
         rig.redis.as_ref().unwrap().flush_all().await;
         flushes += 1;
@@ -227,7 +227,7 @@ async fn a_flushed_redis_loses_no_run_and_repeats_no_effect() {
     assert!(flushes > 1, "the runs were over before Redis could be flushed twice");
     rig.all_ended().await;
     for run in runs {
-        let (row, steps, _) = ledger::get_run(&rig.engine.db, run).await.unwrap().unwrap();
+        let (row, steps, _) = rig.engine.ledger.get_run(run).await.unwrap().unwrap();
         assert_eq!(row.state, "succeeded");
         assert!(steps.iter().all(|s| s.state == "done"));
     }
@@ -255,31 +255,25 @@ async fn a_killed_redis_is_survived() {
 async fn the_embedded_program_takes_back_what_its_former_self_held() {
     let Some(fresh) = both::sqlite().await else { return };
     let now = fresh.db.now();
-    let engine = |queue| {
-        Engine::new(
-            fresh.db.clone(),
-            queue,
-            Cache::memory(),
-            Arc::new(FixedClock::default()),
-            EngineSettings::default(),
-        )
-    };
-    let former = engine(Queue::Memory(MemoryQueue::default()));
+    let engine = |queue| Engine::new(fresh.ledger(), queue, Arc::new(FixedClock::default()), EngineSettings::default());
+    let former = engine(Arc::new(MemoryQueue::default()));
     let run = former.manual_run(Ticker::parse("NASDAQ:AAPL").unwrap(), "2024-03-05".parse().unwrap(), true, None);
     former.start(std::slice::from_ref(&run)).await.unwrap();
-    let message = ledger::due(&former.db, &Step::Scrape.queue(10), now + chrono::TimeDelta::seconds(5), now, 1)
+    // Its message went to a queue that nobody reads.
+    former.ledger.unsend(now + chrono::TimeDelta::seconds(5)).await.unwrap();
+    let messages =
+        former.ledger.take_due(&[(Step::Scrape.queue(10), 1)], now + chrono::TimeDelta::seconds(5)).await.unwrap();
+    let claims = former
+        .ledger
+        .claim(&messages, former.instance, "former", now, now + chrono::TimeDelta::hours(1))
         .await
-        .unwrap()
-        .remove(0);
-    ledger::claim(&former.db, &message, former.instance, "former", now, now + chrono::TimeDelta::hours(1))
-        .await
-        .unwrap()
         .unwrap();
+    assert!(claims[0].is_some());
     // It is killed here, with an hour left on the lease. The next process does not wait for it.
-    let next = engine(Queue::Memory(MemoryQueue::default()));
-    let taken = reconciler::reclaim(&next, ledger::Abandoned::NotOf(next.instance)).await.unwrap();
+    let next = engine(Arc::new(MemoryQueue::default()));
+    let taken = reconciler::reclaim(&next, Abandoned::NotOf(next.instance)).await.unwrap();
     assert_eq!(taken, 1);
-    let (_, steps, attempts) = ledger::get_run(&next.db, run.id).await.unwrap().unwrap();
+    let (_, steps, attempts) = next.ledger.get_run(run.id).await.unwrap().unwrap();
     assert_eq!((steps[0].state.as_str(), steps[0].generation), ("ready", 2));
     assert_eq!(attempts[0].outcome, "lost");
 }
@@ -300,28 +294,23 @@ async fn leases_are_renewed_while_a_body_works_and_lapse_when_nobody_does() {
         reconcile_every: Duration::from_millis(50),
         ..EngineSettings::default()
     };
-    let engine = Engine::new(
-        fresh.db.clone(),
-        Queue::Memory(MemoryQueue::default()),
-        Cache::memory(),
-        Arc::new(FixedClock::default()),
-        settings,
-    );
+    let engine =
+        Engine::new(fresh.ledger(), Arc::new(MemoryQueue::default()), Arc::new(FixedClock::default()), settings);
     let stop = CancellationToken::new();
     let thread = workflows::keep_leases(&engine, stop.clone()).unwrap();
     let bodies: Arc<Bodies> =
-        Arc::new(Step::ALL.into_iter().map(|s| (s, Arc::new(Slow) as Arc<dyn StepBody>)).collect());
+        Arc::new(Step::of_the_chain().map(|s| (s, Arc::new(Slow) as Arc<dyn StepBody>)).collect());
     tokio::spawn(engine.clone().work(bodies, |_| 1, stop.clone(), Duration::from_secs(5)));
     tokio::spawn(reconcile(engine.clone(), stop.clone()));
     let run = engine.manual_run(Ticker::parse("NASDAQ:AAPL").unwrap(), "2024-03-05".parse().unwrap(), true, None);
     engine.start(std::slice::from_ref(&run)).await.unwrap();
     let ended = async {
-        while ledger::open_runs(&engine.db).await.unwrap() > 0 {
+        while engine.ledger.open_runs().await.unwrap() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(60), ended).await.expect("the run ends");
-    let (row, _, attempts) = ledger::get_run(&engine.db, run.id).await.unwrap().unwrap();
+    let (row, _, attempts) = engine.ledger.get_run(run.id).await.unwrap().unwrap();
     assert_eq!(row.state, "succeeded");
     assert_eq!(attempts.len(), 5, "no step was taken from its worker: {attempts:?}");
     stop.cancel();

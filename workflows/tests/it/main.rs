@@ -2,6 +2,16 @@
 
 mod both;
 mod conformance;
+mod differential;
+mod encrypted;
 mod engine;
+mod flow;
+mod listing;
+mod operating;
+mod poison;
 mod queues;
+mod schedules;
+mod server_check;
+mod simulation;
+mod steering;
 mod stores;

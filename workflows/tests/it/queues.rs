@@ -16,7 +16,7 @@ fn message(generation: i64) -> Message {
 }
 
 /// A consumer of queue `scrape` that hands every delivery to the test.
-fn consume(queue: &Queue, stop: &CancellationToken) -> mpsc::UnboundedReceiver<Message> {
+fn consume(queue: &Arc<dyn Queue>, stop: &CancellationToken) -> mpsc::UnboundedReceiver<Message> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let deliver: Deliver = Arc::new(move |message| {
         let sender = sender.clone();
@@ -25,7 +25,7 @@ fn consume(queue: &Queue, stop: &CancellationToken) -> mpsc::UnboundedReceiver<M
         })
     });
     let (queue, stop) = (queue.clone(), stop.clone());
-    tokio::spawn(async move { queue.consume("scrape", "test", 2, deliver, stop).await });
+    tokio::spawn(async move { queue.consume("scrape", "test", deliver, stop).await });
     receiver
 }
 
@@ -36,7 +36,7 @@ async fn next(received: &mut mpsc::UnboundedReceiver<Message>) -> Message {
         .expect("a consumer")
 }
 
-async fn delivers_each_id_once(queue: Queue) {
+async fn delivers_each_id_once(queue: Arc<dyn Queue>) {
     let stop = CancellationToken::new();
     queue.push(&[message(1), message(1)]).await.unwrap();
     queue.push(&[message(1), message(2)]).await.unwrap();
@@ -51,19 +51,19 @@ async fn delivers_each_id_once(queue: Queue) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_delivers_each_id_once() {
-    delivers_each_id_once(Queue::Memory(MemoryQueue::default())).await;
+    delivers_each_id_once(Arc::new(MemoryQueue::default())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_delivers_each_id_once() {
     let Some(server) = servers::redis().await else { return };
-    delivers_each_id_once(Queue::Redis(RedisQueue::new(&server.url(), "test").unwrap())).await;
+    delivers_each_id_once(Arc::new(RedisQueue::new(&server.url(), "test").unwrap())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_forgets_finished_ids_and_survives_a_flush() {
     let Some(server) = servers::redis().await else { return };
-    let queue = Queue::Redis(RedisQueue::new(&server.url(), "test").unwrap());
+    let queue: Arc<dyn Queue> = Arc::new(RedisQueue::new(&server.url(), "test").unwrap());
     let stop = CancellationToken::new();
     let mut received = consume(&queue, &stop);
     queue.push(&[message(1)]).await.unwrap();

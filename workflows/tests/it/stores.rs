@@ -4,10 +4,10 @@ use crate::both::on_both;
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use market::{Bar, Baseline, Batch, Factor, Forecast, Interval, Origin, RawBar, TargetBasis, Ticker};
 use uuid::Uuid;
-use workflows::ledger::{self, NewRun};
+use workflows::ledger::{Claim, Ending, NewRun};
 use workflows::plan::{Step, TICKER};
 use workflows::stores::{archive, forecasts, models, staging, tickers};
-use workflows::{Cache, Db, Effect, Outcome};
+use workflows::{Cache, Db, Effect, Ledger, Outcome};
 
 on_both!(
     an_identical_reread_appends_nothing,
@@ -99,26 +99,42 @@ async fn two_archivings_of_one_ticker_do_not_lose_each_other(db: Db) {
 }
 
 /// A claim of `step` of a new run, whatever came before it.
-async fn claimed(db: &Db, step: Step) -> ledger::Claim {
+async fn claimed(db: &Db, step: Step) -> Claim {
+    let id = Uuid::now_v7();
     let new = NewRun {
-        id: Uuid::now_v7(),
+        id,
         plan: &TICKER,
-        ticker: ticker(),
+        // A subject of its own, so that it does not wait for an earlier run.
+        subject: Ticker::new(market::Exchange::Nepse, &id.simple().to_string()[20..]).unwrap().into(),
         session: bar(0, 1.0).session,
         schedule: None,
+        backfill: None,
         priority: 0,
         offline: false,
         idempotency_key: None,
         repeats: Some((Uuid::nil(), step)),
     };
-    ledger::start(db, std::slice::from_ref(&new), now()).await.unwrap();
-    let messages = ledger::due(db, &step.queue(0), now(), now(), 100).await.unwrap();
-    let message = messages.into_iter().find(|m| m.run == new.id).unwrap();
-    ledger::claim(db, &message, Uuid::new_v4(), "test", now(), now() + TimeDelta::seconds(20)).await.unwrap().unwrap()
+    Ledger::Sql(db.clone()).start(std::slice::from_ref(&new), now()).await.unwrap();
+    next_claim(db, step).await
 }
 
-async fn done(db: &Db, claim: &ledger::Claim, effects: &[Effect], at: DateTime<Utc>) {
-    ledger::complete(db, claim, &Outcome::Done("ok".into()), effects, at, 0.0, None).await.unwrap();
+/// The oldest ready step of that kind, claimed.
+async fn next_claim(db: &Db, step: Step) -> Claim {
+    let ledger = Ledger::Sql(db.clone());
+    ledger.unsend(now() + TimeDelta::days(100)).await.unwrap();
+    let messages = ledger.take_due(&[(step.queue(0), 1)], now() + TimeDelta::days(100)).await.unwrap();
+    ledger
+        .claim(&messages, Uuid::new_v4(), "test", now(), now() + TimeDelta::seconds(20))
+        .await
+        .unwrap()
+        .remove(0)
+        .unwrap()
+}
+
+async fn done(db: &Db, claim: &Claim, effects: &[Effect], at: DateTime<Utc>) {
+    let outcome = Outcome::Done("ok".into());
+    let ending = Ending { claim: claim.clone(), outcome, effects: effects.to_vec(), dice: 0.0, lapsed_before: None };
+    Ledger::Sql(db.clone()).complete(&[ending], at).await.unwrap().remove(0).unwrap();
 }
 
 async fn staging_is_moved_and_deleted(db: Db) {
@@ -126,15 +142,9 @@ async fn staging_is_moved_and_deleted(db: Db) {
     done(&db, &scrape, &[Effect::Stage(batch(vec![bar(0, 1.5)]))], now()).await;
     assert_eq!(staging::get(&db, scrape.run).await.unwrap().unwrap(), batch(vec![bar(0, 1.5)]));
     assert_eq!(staging::count(&db).await.unwrap(), 1);
-    let at = |step: Step| ledger::Claim { step, policy: TICKER.policy(step).unwrap(), ..scrape.clone() };
     for step in [Step::Finetune, Step::Cache, Step::Archive, Step::Cleanup] {
-        let message =
-            ledger::due(&db, &step.queue(0), now(), now() + TimeDelta::seconds(1), 10).await.unwrap().remove(0);
-        let claim = ledger::claim(&db, &message, Uuid::new_v4(), "test", now(), now() + TimeDelta::seconds(20))
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(claim.step, at(step).step);
+        let claim = next_claim(&db, step).await;
+        assert_eq!((claim.run, claim.step), (scrape.run, step));
         let effects = match step {
             Step::Archive => vec![Effect::ArchiveStaged],
             Step::Cleanup => vec![Effect::DropStaging],
