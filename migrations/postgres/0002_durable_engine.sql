@@ -98,7 +98,8 @@ create index run_of_backfill on run (backfill_id) where state in ('queued', 'run
 create index step_unsent on step (queue, due_at, run_id) where state = 'ready' and sent_at is null;
 create index step_sent on step (queue, sent_at) where state = 'ready' and sent_at is not null;
 create index step_running on step (lease_until) where state = 'running';
-create index step_waiting on step (wait_for, due_at) where state = 'waiting';
+create index step_waiting on step (wait_for) where state = 'waiting';
+create index step_deadline on step (due_at) where state = 'waiting';
 
 create table active (plan text not null, subject text not null, run_id uuid not null, primary key (plan, subject));
 create index active_run on active (run_id);

@@ -1,7 +1,7 @@
 //! Ending attempts: fence, effects, what comes next and the attempt rows, many endings in one transaction. Each keeps its own fence: what one
 //! no longer holds is not written, and the others are.
 
-use super::{activate, insert_steps, wake};
+use super::{become_active, insert_steps};
 use crate::db::{Db, Doing, Rows, StoreError, StoreResult, Ts, Tx, on_tx, on_write};
 use crate::ledger::words::{
     Claim, Completed, Completion, Consequence, Ending, Key, NewStep, WAITS_FOR_ACTIVE, far_future,
@@ -238,17 +238,13 @@ async fn wake_successors(
     .doing("find the runs that waited for ended ones")?;
     let mut woken = Vec::new();
     for (plan, subject, ended) in freed {
-        let Some((.., run, step, queue, generation)) = waiting.iter().find(|(p, s, ..)| p == plan && s == subject)
-        else {
-            continue;
-        };
-        let Ok(step) = step.parse::<Step>() else { continue };
-        if activate(tx, &[(*run, plan.clone(), subject.clone())]).await?.is_empty()
-            || wake(tx, &[(*run, step)], Ts::from(now)).await? == 0
-        {
-            continue;
+        for (.., run, step, queue, generation) in waiting.iter().filter(|(p, s, ..)| p == plan && s == subject) {
+            let Ok(step) = step.parse::<Step>() else { continue };
+            if become_active(tx, *run, step, plan, subject, now).await? {
+                woken.push((*ended, Message { run: *run, step, generation: generation + 1, queue: queue.clone() }));
+                break;
+            }
         }
-        woken.push((*ended, Message { run: *run, step, generation: generation + 1, queue: queue.clone() }));
     }
     Ok(woken)
 }

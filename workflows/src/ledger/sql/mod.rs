@@ -22,6 +22,7 @@ use crate::ledger::words::NewStep;
 use crate::plan::Step;
 use crate::rows::{PushRows, row};
 use crate::state::StepState;
+use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 use std::collections::HashSet;
 use uuid::Uuid;
@@ -84,6 +85,27 @@ async fn wake(tx: &mut Tx, steps: &[(Uuid, Step)], now: Ts) -> StoreResult<u64> 
         .doing("wake waiting steps")?;
     }
     Ok(woken)
+}
+
+/// Makes a waiting run the active one of its subject and wakes its first step; false when another run is active, or when this one was cancelled
+/// since it was seen waiting. Then it must not stay the active one, or everything behind it would wait for ever.
+async fn become_active(
+    tx: &mut Tx,
+    run: Uuid,
+    step: Step,
+    plan: &str,
+    subject: &str,
+    now: DateTime<Utc>,
+) -> StoreResult<bool> {
+    if activate(tx, &[(run, plan.to_owned(), subject.to_owned())]).await?.is_empty() {
+        return Ok(false);
+    }
+    if wake(tx, &[(run, step)], Ts::from(now)).await? == 1 {
+        return Ok(true);
+    }
+    on_tx!(tx, |c| sqlx::query("delete from active where run_id = $1").bind(run).execute(c).await.rows())
+        .doing("free the subject of a cancelled run")?;
+    Ok(false)
 }
 
 /// Locks steps on PostgreSQL in one order, whoever asks: statements that touch many of them would otherwise meet in the middle and one of them

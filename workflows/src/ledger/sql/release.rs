@@ -1,7 +1,7 @@
 //! Waiting steps go on: their condition has come true, their time is up, what was paused is resumed, or the subject's earlier run has ended.
 
-use super::{activate, wake};
-use crate::db::{Db, Doing, Rows, StoreResult, Ts, Tx, on_read, on_tx, on_write};
+use super::{become_active, wake};
+use crate::db::{Db, Doing, StoreResult, Ts, on_read, on_write};
 use crate::ledger::words::WAITS_FOR_ACTIVE;
 use crate::plan::Step;
 use chrono::{DateTime, Utc};
@@ -98,26 +98,11 @@ async fn activate_orphans(db: &Db, now: DateTime<Utc>, limit: i64) -> StoreResul
         return Ok(0);
     }
     let mut tx = db.begin().await?;
-    let subjects: Vec<_> = rows.iter().map(|(run, plan, subject, _)| (*run, plan.clone(), subject.clone())).collect();
-    let active = activate(&mut tx, &subjects).await?;
-    let first: Vec<_> =
-        rows.into_iter().filter(|(run, ..)| active.contains(run)).map(|(run, .., step)| (run, step)).collect();
-    let woken = wake(&mut tx, &steps(first), Ts::from(now)).await?;
-    drop_idle_active(&mut tx).await?;
+    let mut woken = 0;
+    for (run, plan, subject, step) in rows {
+        let Ok(step) = step.parse::<Step>() else { continue };
+        woken += u64::from(become_active(&mut tx, run, step, &plan, &subject, now).await?);
+    }
     tx.commit().await?;
     Ok(woken)
-}
-
-/// A run that was cancelled between the look and the lock must not stay the active one.
-async fn drop_idle_active(tx: &mut Tx) -> StoreResult<()> {
-    on_tx!(tx, |c| {
-        sqlx::query(
-            "delete from active where exists (select 1 from run where run.id = active.run_id and run.state not in ('queued', 'running'))",
-        )
-        .execute(c)
-        .await
-        .rows()
-    })
-    .doing("free subjects whose run has ended")?;
-    Ok(())
 }
