@@ -28,6 +28,8 @@ const LARGEST_SLICE: i64 = 1_000;
 const PER_ROUND: i64 = 200;
 /// How often slow duties are done.
 const SLOW_DUTIES_EVERY: Duration = Duration::from_secs(5);
+/// How often is done what reads every open run.
+const RARE_DUTIES_EVERY: Duration = Duration::from_secs(60);
 /// A leader that says nothing for so long is followed by another.
 const REIGN: Duration = Duration::from_millis(1_500);
 /// An owner must show no sign of life at two looks so far apart: one that lost its connection needs a moment to make another.
@@ -54,6 +56,7 @@ struct Memory {
     silent: BTreeMap<Uuid, Instant>,
     slots: BTreeMap<String, i64>,
     slow_duties_at: Option<Instant>,
+    rare_duties_at: Option<Instant>,
 }
 
 /// Reconciles until `stop`. Errors are logged when they begin and when they end, not at every round.
@@ -74,8 +77,10 @@ pub async fn reconcile(engine: Arc<Engine>, stop: CancellationToken) {
                     tracing::warn!(%error, "the reconciler cannot work; it keeps trying");
                 }
                 failing = true;
-                // Another may be able to.
-                memory.leads = false;
+                // Another may be able to: one that is cut off from the queue alone must not keep the others from the duty.
+                if std::mem::take(&mut memory.leads) && engine.ledger.is_shared() {
+                    let _ = engine.ledger.step_down(DUTY, engine.instance).await;
+                }
                 false
             }
         };
@@ -99,7 +104,9 @@ async fn round(engine: &Engine, memory: &mut Memory) -> Result<bool, ReconcileEr
     }
     let now = engine.ledger.now();
     let reign = TimeDelta::from_std(REIGN.max(engine.settings.reconcile_every * 3)).unwrap_or(TimeDelta::seconds(2));
-    let led = std::mem::replace(&mut memory.leads, engine.ledger.lead(DUTY, engine.instance, now, now + reign).await?);
+    // A store that only this process may open needs no leader, and an idle one is not written to.
+    let leads = !engine.ledger.is_shared() || engine.ledger.lead(DUTY, engine.instance, now, now + reign).await?;
+    let led = std::mem::replace(&mut memory.leads, leads);
     if !memory.leads {
         // Somebody else leads; what was started here is sent from here all the same, for a person may be waiting.
         return feed(engine, memory).await;
@@ -116,7 +123,7 @@ async fn round(engine: &Engine, memory: &mut Memory) -> Result<bool, ReconcileEr
     more |= engine.ledger.release(now, PER_ROUND).await? >= u64::try_from(PER_ROUND).unwrap_or(0);
     more |= feed(engine, memory).await?;
     if slow {
-        slow_duties(engine, now).await?;
+        slow_duties(engine, memory, now).await?;
     }
     Ok(more)
 }
@@ -125,10 +132,13 @@ fn resend_after(engine: &Engine) -> TimeDelta {
     TimeDelta::from_std(engine.settings.resend_after).unwrap_or(TimeDelta::seconds(5))
 }
 
-async fn slow_duties(engine: &Engine, now: DateTime<Utc>) -> Result<(), ReconcileError> {
+async fn slow_duties(engine: &Engine, memory: &mut Memory, now: DateTime<Utc>) -> Result<(), ReconcileError> {
     engine.queue.sweep().await?;
     engine.ledger.sign_off(None, now - TimeDelta::minutes(10)).await?;
-    let Some(db) = engine.ledger.db() else { return Ok(()) };
+    let Some(db) = engine.ledger.db().filter(|_| memory.rare_duties_at.is_none_or(|at| Instant::now() >= at)) else {
+        return Ok(());
+    };
+    memory.rare_duties_at = Some(Instant::now() + RARE_DUTIES_EVERY);
     ledger::ensure_partitions(db, now).await?;
     let foreign = ledger::foreign_runs(db).await?;
     metrics::gauge!("retainai_foreign_plan_runs").set(foreign.iter().map(|(.., count)| *count).sum::<i64>() as f64);

@@ -194,6 +194,11 @@ impl Ledger {
         }
     }
 
+    /// Whether several processes may be at it.
+    pub fn is_shared(&self) -> bool {
+        self.db().is_none_or(Db::is_postgres)
+    }
+
     /// The database; `None` in a simulation.
     pub fn db(&self) -> Option<&Db> {
         match self {
