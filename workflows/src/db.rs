@@ -270,7 +270,10 @@ impl Db {
     pub async fn migrate(&self) -> StoreResult<()> {
         match &self.pools {
             Pools::Pg(pool) => POSTGRES_MIGRATIONS.run(pool).await?,
-            Pools::Lite { write, .. } => SQLITE_MIGRATIONS.run(write).await?,
+            Pools::Lite { write, .. } => {
+                self.copy_before_migrating(write).await?;
+                SQLITE_MIGRATIONS.run(write).await?;
+            }
         }
         let here = Uuid::new_v4();
         on_write!(self, |c| sqlx::query(
@@ -285,6 +288,37 @@ impl Db {
         Ok(())
     }
 
+    /// A store with data in it is copied beside itself before its tables change: `FILE.before-0002` for what leads to version 2. The copy gets
+    /// its name when it is whole, so dying in the middle leaves nothing that looks like one.
+    async fn copy_before_migrating(&self, write: &SqlitePool) -> StoreResult<()> {
+        let applied = self.applied_migrations().await?;
+        let next = SQLITE_MIGRATIONS.iter().map(|m| m.version).find(|version| !applied.contains(version));
+        let Some(next) = next.filter(|_| !applied.is_empty()) else { return Ok(()) };
+        let file = write.connect_options().get_filename().to_owned();
+        let named = |ending: String| std::path::PathBuf::from(format!("{}.{ending}", file.display()));
+        let (part, copy) = (named("copying".to_owned()), named(format!("before-{next:04}")));
+        if copy.exists() {
+            return Ok(());
+        }
+        let failed = |source: std::io::Error| StoreError::Database {
+            doing: "be copied before its tables change (is the disk full?)",
+            source: sqlx::Error::Io(source),
+        };
+        match std::fs::remove_file(&part) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        sqlx::query("vacuum into $1")
+            .bind(part.display().to_string())
+            .execute(write)
+            .await
+            .doing("be copied before its tables change (is the disk full?)")?;
+        std::fs::File::open(&part).and_then(|copied| copied.sync_all()).map_err(failed)?;
+        std::fs::rename(&part, &copy).map_err(failed)?;
+        tracing::info!(copy = %copy.display(), "the store was copied before its tables change");
+        Ok(())
+    }
+
     /// Which installation this ledger is. Two processes that migrated at once may both have noted an id; the older one counts.
     pub async fn installation(&self) -> StoreResult<Uuid> {
         on_read!(self, |c| sqlx::query_scalar("select id from installation order by created_at, id limit 1")
@@ -295,6 +329,12 @@ impl Db {
 
     /// How many migrations are missing: 0 when the schema is this version's.
     pub async fn missing_migrations(&self) -> StoreResult<usize> {
+        let applied = self.applied_migrations().await?;
+        let known = if self.is_postgres() { &POSTGRES_MIGRATIONS } else { &SQLITE_MIGRATIONS };
+        Ok(known.iter().filter(|m| !applied.contains(&m.version)).count())
+    }
+
+    async fn applied_migrations(&self) -> StoreResult<Vec<i64>> {
         let there: bool = match &self.pools {
             Pools::Pg(pool) => {
                 sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null").fetch_one(pool).await
@@ -306,16 +346,11 @@ impl Db {
             }
         }
         .doing("be reached")?;
-        let applied: Vec<i64> = if there {
-            on_write!(self, |c| sqlx::query_scalar("select version from _sqlx_migrations where success")
-                .fetch_all(c)
-                .await)
-            .doing("list its migrations")?
-        } else {
-            Vec::new()
-        };
-        let known = if self.is_postgres() { &POSTGRES_MIGRATIONS } else { &SQLITE_MIGRATIONS };
-        Ok(known.iter().filter(|m| !applied.contains(&m.version)).count())
+        if !there {
+            return Ok(Vec::new());
+        }
+        on_write!(self, |c| sqlx::query_scalar("select version from _sqlx_migrations where success").fetch_all(c).await)
+            .doing("list its migrations")
     }
 
     /// Begins a transaction that may write.

@@ -15,3 +15,4 @@ mod server_check;
 mod simulation;
 mod steering;
 mod stores;
+mod upgrade;
