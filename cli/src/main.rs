@@ -93,7 +93,7 @@ async fn dispatch(args: Args, settings: Settings) -> anyhow::Result<u8> {
         Command::Doctor { online } => commands::doctor::run(&settings, online, json).await,
         Command::Config => commands::config::run(&settings, json),
         Command::Openapi => {
-            println!("{}", ::api::openapi_document());
+            crate::output::outln!("{}", ::api::openapi_document());
             Ok(0)
         }
         Command::Healthcheck => commands::healthcheck::run(&settings, json).await,

@@ -1,6 +1,19 @@
 //! How commands speak: tables for people, one JSON document for programs.
 
 use serde_json::Value;
+use std::io::Write;
+
+/// A line on stdout. A reader who has seen enough (`| head`) ends the program quietly.
+macro_rules! outln {
+    ($($said:tt)*) => { $crate::output::line(format_args!($($said)*)) };
+}
+pub(crate) use outln;
+
+pub(crate) fn line(said: std::fmt::Arguments<'_>) {
+    if writeln!(std::io::stdout().lock(), "{said}").is_err() {
+        std::process::exit(0);
+    }
+}
 
 /// A table with a header; columns as wide as their widest cell, numbers to the right.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
@@ -58,7 +71,7 @@ pub fn cell(item: &Value, key: &str) -> String {
 
 /// Prints one JSON document.
 pub fn print_json(document: &Value) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(document)?);
+    outln!("{}", serde_json::to_string_pretty(document)?);
     Ok(())
 }
 

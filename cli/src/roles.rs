@@ -24,8 +24,13 @@ pub async fn api(settings: Settings) -> anyhow::Result<u8> {
 
 /// Steps alone.
 pub async fn worker(settings: Settings, steps: &[Step]) -> anyhow::Result<u8> {
-    needs_servers(&settings, "worker")?;
     let steps = if steps.is_empty() { Step::of_the_chain().collect() } else { steps.to_vec() };
+    if let Some(step) = steps.iter().find(|step| !workers::steps::CARRIED_OUT.contains(step)) {
+        let known: Vec<&str> = workers::steps::CARRIED_OUT.iter().map(|step| step.as_str()).collect();
+        eprintln!("retainai: this version does not carry out `{step}`; --steps takes {}", known.join(", "));
+        return Ok(2);
+    }
+    needs_servers(&settings, "worker")?;
     serve(settings, Work { steps, ..Work::default() }, false).await
 }
 

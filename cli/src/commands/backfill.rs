@@ -79,9 +79,9 @@ fn body(start: &StartBackfill, offline: bool) -> anyhow::Result<Value> {
 
 fn say(body: &Value) {
     if body["items"].is_array() {
-        println!("{}", items_table(&COLUMNS, body));
+        crate::output::outln!("{}", items_table(&COLUMNS, body));
     } else if body["dry_run"].is_boolean() {
-        println!(
+        crate::output::outln!(
             "would start {} runs: of {} pairs of ticker and day, {} have no run and the newest of {} failed",
             cell(body, "would_start"),
             cell(body, "all"),
@@ -89,6 +89,6 @@ fn say(body: &Value) {
             cell(body, "failed")
         );
     } else {
-        println!("{}", table(&COLUMNS, &[COLUMNS.map(|key| cell(body, key)).to_vec()]));
+        crate::output::outln!("{}", table(&COLUMNS, &[COLUMNS.map(|key| cell(body, key)).to_vec()]));
     }
 }

@@ -20,8 +20,8 @@ pub fn run(settings: &Settings, as_json: bool) -> anyhow::Result<u8> {
     }
     for spec in SPECS {
         let value = &settings.values[spec.key];
-        println!("# {} (RETAINAI_{}; from {})", spec.help, spec.key.to_ascii_uppercase(), value.origin);
-        println!("{} = {:?}\n", spec.key, masked(spec.key, &value.text));
+        crate::output::outln!("# {} (RETAINAI_{}; from {})", spec.help, spec.key.to_ascii_uppercase(), value.origin);
+        crate::output::outln!("{} = {:?}\n", spec.key, masked(spec.key, &value.text));
     }
     Ok(0)
 }

@@ -47,8 +47,8 @@ fn report(items: &[Item], as_json: bool) -> anyhow::Result<u8> {
     if as_json {
         print_json(&json!({ "items": items, "problems": problems }))?;
     } else {
-        println!("{}", in_words(items));
-        println!("\nproblems: {problems}, warnings: {warnings}, ok: {}", count(State::Ok));
+        crate::output::outln!("{}", in_words(items));
+        crate::output::outln!("\nproblems: {problems}, warnings: {warnings}, ok: {}", count(State::Ok));
     }
     Ok(u8::from(problems > 0))
 }

@@ -18,7 +18,7 @@ pub async fn run(settings: &Settings, ticker: &Ticker, json: bool) -> anyhow::Re
         print_json(&answer.body)?;
         0
     } else {
-        println!("{}", in_words(ticker, &answer.body));
+        crate::output::outln!("{}", in_words(ticker, &answer.body));
         0
     };
     client.close().await?;

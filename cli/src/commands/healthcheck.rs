@@ -19,7 +19,7 @@ pub async fn run(settings: &Settings, json: bool) -> anyhow::Result<u8> {
     if json {
         print_json(&document)?;
     } else if ready {
-        println!("ready");
+        crate::output::outln!("ready");
     } else {
         eprintln!("retainai: not ready: {document}");
     }

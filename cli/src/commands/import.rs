@@ -141,7 +141,7 @@ fn say(files: &[Value], found: &[Found]) {
             ]
         })
         .collect();
-    println!("{}", table(&["file", "new", "revised", "refused rows", "refused whole"], &rows));
+    crate::output::outln!("{}", table(&["file", "new", "revised", "refused rows", "refused whole"], &rows));
     for file in files {
         for fault in file["refused"].as_array().into_iter().flatten() {
             eprintln!(

@@ -27,9 +27,9 @@ pub async fn run(settings: &Settings, check: bool, wait: bool, as_json: bool) ->
     if as_json {
         print_json(&json!({ "missing_migrations": missing }))?;
     } else if missing == 0 {
-        println!("the database schema is up to date");
+        crate::output::outln!("the database schema is up to date");
     } else {
-        println!("{missing} migrations are missing: run `retainai migrate`");
+        crate::output::outln!("{missing} migrations are missing: run `retainai migrate`");
     }
     Ok(u8::from(missing > 0))
 }

@@ -24,17 +24,17 @@ pub async fn run(settings: &Settings, what: Queues, as_json: bool) -> anyhow::Re
     }
     match what {
         Queues::List => {
-            println!(
+            crate::output::outln!(
                 "{}",
                 items_table(&["step", "waiting", "ready", "running", "oldest_due_s", "slots", "paused"], body)
             );
             let pauses = json!({ "items": body["pauses"] });
             if body["pauses"].as_array().is_some_and(|pauses| !pauses.is_empty()) {
-                println!("\npaused:\n{}", items_table(&["kind", "value", "since", "reason"], &pauses));
+                crate::output::outln!("\npaused:\n{}", items_table(&["kind", "value", "since", "reason"], &pauses));
             }
         }
-        Queues::Pause { .. } => println!("paused {} {}", cell(body, "kind"), cell(body, "value")),
-        Queues::Resume { .. } => println!("resumed {} {}", cell(body, "kind"), cell(body, "value")),
+        Queues::Pause { .. } => crate::output::outln!("paused {} {}", cell(body, "kind"), cell(body, "value")),
+        Queues::Resume { .. } => crate::output::outln!("resumed {} {}", cell(body, "kind"), cell(body, "value")),
     }
     Ok(0)
 }

@@ -67,7 +67,7 @@ async fn start_and_wait(
             .iter()
             .map(|run| ["id", "exchange", "ticker", "session", "state", "reason"].map(|key| cell(run, key)).to_vec())
             .collect();
-        println!("{}", table(&["run", "exchange", "ticker", "session", "state", "reason"], &rows));
+        crate::output::outln!("{}", table(&["run", "exchange", "ticker", "session", "state", "reason"], &rows));
     }
     Ok(u8::from(failed))
 }

@@ -65,14 +65,14 @@ fn show(what: &Runs, answer: &Answer, as_json: bool) -> anyhow::Result<u8> {
         return Ok(0);
     }
     match what {
-        Runs::List { dead: true, .. } => println!("{}", items_table(&DEAD_COLUMNS, &answer.body)),
-        Runs::List { .. } => println!("{}", items_table(&COLUMNS, &answer.body)),
-        Runs::Show { .. } => println!("{}", in_full(&answer.body)),
-        Runs::Cancel { .. } => println!("cancelled"),
-        Runs::Rerun { .. } => println!("started {}", cell(&answer.body, "id")),
-        Runs::Requeue { .. } => println!("{}", requeued(&answer.body)),
-        Runs::Pin { .. } => println!("pinned"),
-        Runs::Unpin { .. } => println!("no longer pinned"),
+        Runs::List { dead: true, .. } => crate::output::outln!("{}", items_table(&DEAD_COLUMNS, &answer.body)),
+        Runs::List { .. } => crate::output::outln!("{}", items_table(&COLUMNS, &answer.body)),
+        Runs::Show { .. } => crate::output::outln!("{}", in_full(&answer.body)),
+        Runs::Cancel { .. } => crate::output::outln!("cancelled"),
+        Runs::Rerun { .. } => crate::output::outln!("started {}", cell(&answer.body, "id")),
+        Runs::Requeue { .. } => crate::output::outln!("{}", requeued(&answer.body)),
+        Runs::Pin { .. } => crate::output::outln!("pinned"),
+        Runs::Unpin { .. } => crate::output::outln!("no longer pinned"),
     }
     Ok(0)
 }

@@ -42,11 +42,11 @@ pub async fn run(settings: &Settings, what: Schedules, as_json: bool) -> anyhow:
         return Ok(0);
     }
     match what {
-        Schedules::List => println!("{}", list(&answer.body)),
+        Schedules::List => crate::output::outln!("{}", list(&answer.body)),
         Schedules::Trigger { id, .. } => {
-            println!("triggered {id} for {}; its runs follow", cell(&answer.body, "session"));
+            crate::output::outln!("triggered {id} for {}; its runs follow", cell(&answer.body, "session"));
         }
-        _ => println!("{}\n\n{}", overview(std::slice::from_ref(&answer.body)), coming(&answer.body)),
+        _ => crate::output::outln!("{}\n\n{}", overview(std::slice::from_ref(&answer.body)), coming(&answer.body)),
     }
     Ok(0)
 }

@@ -34,7 +34,7 @@ pub async fn run(settings: &Settings, what: Option<Tickers>, as_json: bool) -> a
     } else {
         const COLUMNS: [&str; 5] = ["exchange", "ticker", "bars", "last_session", "active"];
         let rows: Vec<Vec<String>> = items.iter().map(|item| COLUMNS.map(|key| cell(item, key)).to_vec()).collect();
-        println!("{}", table(&COLUMNS, &rows));
+        crate::output::outln!("{}", table(&COLUMNS, &rows));
     }
     Ok(0)
 }

@@ -127,3 +127,22 @@ async fn the_document_needs_no_store() {
     assert!(document["paths"]["/v1/forecasts/{exchange}/{ticker}"].is_object());
     assert!(document["openapi"].as_str().unwrap().starts_with("3."));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_that_nobody_here_carries_out_is_refused_and_not_waited_for() {
+    let home = tempfile::tempdir().unwrap();
+    let refused = retainai(home.path(), &["worker", "--steps", "scrape,settle"]).output(LIMIT).await;
+    assert_eq!(refused.code, Some(2), "{refused:#?}");
+    assert!(
+        refused.stderr.contains("does not carry out `settle`") && refused.stderr.contains("cleanup"),
+        "{refused:#?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_who_has_seen_enough_ends_a_command_quietly() {
+    let program = process::path_of("retainai");
+    let piped = format!("set -o pipefail; '{}' openapi | head -c 1", program.display());
+    let cut = Program::new("bash").args(["-c", piped.as_str()]).output(LIMIT).await;
+    assert_eq!((cut.code, cut.stderr.as_str()), (Some(0), ""), "{cut:#?}");
+}

@@ -36,6 +36,9 @@ pub struct Workshop {
     pub finetune_every: usize,
 }
 
+/// The steps that have a body here: those of the daily chain.
+pub const CARRIED_OUT: [Step; 5] = [Step::Scrape, Step::Finetune, Step::Cache, Step::Archive, Step::Cleanup];
+
 /// The bodies of `steps`, to be handed to the engine.
 pub fn bodies(workshop: &Arc<Workshop>, steps: &[Step]) -> Bodies {
     steps
