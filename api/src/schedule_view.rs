@@ -32,8 +32,8 @@ pub(crate) struct ScheduleView {
     time_zone: String,
     /// What happens to sessions missed while nothing ran: `skip`, `latest` or `all`.
     catch_up: CatchUpName,
-    /// What happens to a tick when the runs of the one before have not ended: `skip` drops it, `queue_one` lets one wait, `cancel_old`
-    /// cancels those runs.
+    /// What happens to a ticker whose run of an earlier session has not ended: `skip` leaves it out, `queue_one` lets the newest run wait
+    /// behind it, `cancel_old` cancels it.
     overlap: OverlapName,
     /// Whether it fires: `active` or `paused`.
     state: ScheduleStateName,

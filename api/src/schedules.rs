@@ -32,7 +32,7 @@ struct ChangeSchedule {
     local_time: Option<String>,
     /// What happens to missed sessions.
     catch_up: Option<CatchUpName>,
-    /// What happens when the runs of the tick before have not ended.
+    /// What happens to a ticker whose run of an earlier session has not ended.
     overlap: Option<OverlapName>,
 }
 

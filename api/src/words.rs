@@ -118,7 +118,7 @@ pub(crate) enum CatchUpName {
     All,
 }
 
-/// What happens to a tick when the runs of the one before have not ended: it is dropped, one waits, or those runs are cancelled.
+/// What happens to a ticker whose run of an earlier session has not ended: it is left out, one run waits behind it, or it is cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[oai(rename = "Overlap", rename_all = "snake_case", remote = "workflows::ledger::Overlap")]
 pub(crate) enum OverlapName {
@@ -135,8 +135,8 @@ pub(crate) enum ScheduleStateName {
     Paused,
 }
 
-/// Where a tick stands. `queued`: it waits for the runs of the tick before; `firing`: its runs are being started; `fired`: all are;
-/// `skipped`: by the overlap policy.
+/// Where a tick stands. `queued`: it makes way by the overlap policy; `firing`: its runs are being started; `fired`: all are;
+/// `skipped`: the overlap policy left out every ticker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[oai(rename = "TickState", rename_all = "snake_case")]
 pub(crate) enum TickStateName {

@@ -148,7 +148,7 @@ pub struct ScheduleChange {
     /// Sessions missed while nothing ran.
     #[arg(long, value_parser = ["skip", "latest", "all"])]
     pub catch_up: Option<String>,
-    /// When the runs of the tick before have not ended.
+    /// For a ticker whose run of an earlier session has not ended.
     #[arg(long, value_parser = ["skip", "queue_one", "cancel_old"])]
     pub overlap: Option<String>,
 }

@@ -134,10 +134,10 @@ create table audit (
 );
 
 comment on table installation is 'One row: who this ledger is. Redis keeps the same id under its prefix, so that two installations notice each other.';
-comment on column schedule.overlap is 'When the former tick''s runs have not ended: drop the new tick, let one wait, or cancel the old runs.';
+comment on column schedule.overlap is 'For a ticker whose run of an earlier session has not ended: leave it out, let one run wait behind it, or cancel it.';
 comment on table tick is 'One firing of a schedule for one session: exactly one with nth = 0. Any replica may insert it and go on with it.';
 comment on column tick.nth is '0 by the clock; more for each time it was triggered by hand.';
-comment on column tick.state is 'queued: waits for the former tick''s runs; firing: runs are being started; fired: all are; skipped: by the overlap policy.';
+comment on column tick.state is 'queued: makes way by the overlap policy; firing: runs are being started; fired: all are; skipped: every ticker was left out.';
 comment on column tick.cursor is 'The last ticker whose run was started. A replica that dies in between leaves it to the next.';
 comment on column tick.reason is 'Why it fired or did not.';
 comment on table run is 'One pass of one subject through a plan, for one session. The id is time-ordered (UUIDv7).';

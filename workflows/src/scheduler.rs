@@ -79,11 +79,8 @@ async fn move_ticks(engine: &Arc<Engine>, schedules: &[ScheduleRow], offline: bo
         let Some(plan) = Plan::named(&row.plan) else { continue };
         let mut tick = tick.clone();
         if tick.state == TickState::Queued {
-            let earlier = open[..at]
-                .iter()
-                .any(|other| other.schedule_id == tick.schedule_id && other.state != TickState::Skipped);
-            let newer = open[at + 1..].iter().any(|other| other.schedule_id == tick.schedule_id);
-            if !begin(engine, row, &tick, earlier, newer).await? {
+            let earlier = open[..at].iter().any(|other| other.schedule_id == tick.schedule_id);
+            if earlier || !begin(engine, row, &tick).await? {
                 continue;
             }
             tick.state = TickState::Firing;
@@ -93,35 +90,23 @@ async fn move_ticks(engine: &Arc<Engine>, schedules: &[ScheduleRow], offline: bo
     Ok(())
 }
 
-/// Whether a queued tick may fire now, by the schedule's overlap policy.
-async fn begin(
-    engine: &Arc<Engine>,
-    row: &ScheduleRow,
-    tick: &TickRow,
-    earlier: bool,
-    newer: bool,
-) -> StoreResult<bool> {
-    let limit = if row.overlap == Overlap::CancelOld { CANCELLED_PER_LOOK } else { 1 };
-    let old = engine.ledger.open_runs_of(&row.id, tick.session, limit).await?;
-    if old.is_empty() && !earlier {
-        return engine.ledger.move_tick(tick, TickState::Firing, &tick.reason).await;
+/// Makes way for a queued tick as the schedule's overlap policy says, ticker by ticker, and lets it fire; false when there is more to be cancelled
+/// than one look takes. Whoever dies in between leaves the tick queued, and the next look does the rest.
+async fn begin(engine: &Arc<Engine>, row: &ScheduleRow, tick: &TickRow) -> StoreResult<bool> {
+    let begun_too = row.overlap == Overlap::CancelOld;
+    // Whoever wants every missed session gets every one, in order.
+    let one_waits = row.overlap == Overlap::QueueOne && row.catch_up != CatchUp::All;
+    if begun_too || one_waits {
+        let old = engine.ledger.open_runs_before(&row.id, tick.session, begun_too, CANCELLED_PER_LOOK).await?;
+        let more = i64::try_from(old.len()).unwrap_or(0) == CANCELLED_PER_LOOK;
+        for run in old {
+            engine.cancel(run, &format!("{} fired for {}", row.id, tick.session)).await?;
+        }
+        if more {
+            return Ok(false);
+        }
     }
-    match row.overlap {
-        Overlap::Skip if !earlier => {
-            engine.ledger.move_tick(tick, TickState::Skipped, "the runs of the former tick had not ended").await?;
-        }
-        // Whoever wants every missed session gets every one, in order.
-        Overlap::QueueOne if newer && row.catch_up != CatchUp::All => {
-            engine.ledger.move_tick(tick, TickState::Skipped, "a newer tick took its place while it waited").await?;
-        }
-        Overlap::CancelOld => {
-            for run in old {
-                engine.cancel(run, &format!("the next tick of {} was due", row.id)).await?;
-            }
-        }
-        Overlap::Skip | Overlap::QueueOne => {}
-    }
-    Ok(false)
+    engine.ledger.move_tick(tick, TickState::Firing, &tick.reason).await
 }
 
 async fn start_runs(
@@ -145,7 +130,8 @@ async fn start_runs(
     };
     let mut runs = 0;
     loop {
-        let (started, more) = engine.ledger.advance_tick(tick, row.exchange, SLICE, engine.ledger.now(), &make).await?;
+        let now = engine.ledger.now();
+        let (started, more) = engine.ledger.advance_tick(tick, row.exchange, row.overlap, SLICE, now, &make).await?;
         runs += started;
         engine.nudge();
         if !more {

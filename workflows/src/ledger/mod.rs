@@ -107,10 +107,10 @@ core_operation! {
     open_ticks() -> Vec<TickRow> = ticks;
     /// Moves a tick on, if it is still where it was.
     move_tick(tick: &TickRow, to: TickState, reason: &str) -> bool = ticks;
-    /// Open runs of a schedule that aimed at another session: what a new tick overlaps with.
-    open_runs_of(schedule: &str, except: NaiveDate, limit: i64) -> Vec<Uuid> = ticks;
-    /// Starts the next slice of a firing tick's runs. How many, and whether there are more.
-    advance_tick(tick: &TickRow, exchange: Exchange, slice: i64, now: DateTime<Utc>, make: &(dyn Fn(Ticker) -> NewRun + Send + Sync)) -> (usize, bool) = ticks;
+    /// Open runs of a schedule that aimed at an earlier session and will not end by themselves: those that have not begun, or all.
+    open_runs_before(schedule: &str, session: NaiveDate, begun_too: bool, limit: i64) -> Vec<Uuid> = ticks;
+    /// Starts the next slice of a firing tick's runs. How many, and whether there are more. Under `Overlap::Skip` tickers with an open run of an earlier session are left out.
+    advance_tick(tick: &TickRow, exchange: Exchange, overlap: Overlap, slice: i64, now: DateTime<Utc>, make: &(dyn Fn(Ticker) -> NewRun + Send + Sync)) -> (usize, bool) = ticks;
     /// One run with its steps in order and its attempts, oldest first.
     get_run(id: Uuid) -> Option<(RunRow, Vec<StepRow>, Vec<AttemptRow>)> = read;
     /// How many runs have not ended.

@@ -328,16 +328,19 @@ async fn one_tick_starts_one_set_of_runs(ledger: Ledger) {
     assert!(!ledger.move_tick(&tick, TickState::Firing, "due").await.unwrap(), "it is no longer where it was");
     let tick = ledger.open_ticks().await.unwrap().remove(0);
     let make = |ticker: Ticker| NewRun { schedule: Some(schedule.id.clone()), ..of_plan(&TICKER, ticker.into()) };
-    let replicas = (0..4)
-        .map(|_| async { while ledger.advance_tick(&tick, schedule.exchange, 300, now(), &make).await.unwrap().1 {} });
+    let replicas = (0..4).map(|_| async {
+        while ledger.advance_tick(&tick, schedule.exchange, schedule.overlap, 300, now(), &make).await.unwrap().1 {}
+    });
     futures::future::join_all(replicas).await;
-    while ledger.advance_tick(&tick, schedule.exchange, 300, now(), &make).await.unwrap().1 {}
+    while ledger.advance_tick(&tick, schedule.exchange, schedule.overlap, 300, now(), &make).await.unwrap().1 {}
     assert_eq!(ledger.last_tick(&schedule.id).await.unwrap(), Some(session()));
     assert_eq!(ledger.open_runs().await.unwrap(), 1000);
     assert!(ledger.open_ticks().await.unwrap().is_empty());
     assert_eq!(ledger.take_due(&[("scrape".into(), 5000)], now()).await.unwrap().len(), 1000);
-    assert_eq!(ledger.open_runs_of(&schedule.id, session(), 10).await.unwrap().len(), 0);
-    assert_eq!(ledger.open_runs_of(&schedule.id, "2024-03-06".parse().unwrap(), 10).await.unwrap().len(), 10);
+    for (session, begun_too, count) in [(session(), true, 0), ("2024-03-06".parse().unwrap(), false, 10)] {
+        let old = ledger.open_runs_before(&schedule.id, session, begun_too, 10).await.unwrap();
+        assert_eq!(old.len(), count);
+    }
 }
 
 async fn a_tick_goes_on_where_it_was(ledger: Ledger) {
@@ -350,14 +353,17 @@ async fn a_tick_goes_on_where_it_was(ledger: Ledger) {
     assert_eq!((tick.nth, second.nth), (0, 1));
     let make = |ticker: Ticker| of_plan(&TICKER, ticker.into());
     assert_eq!(
-        ledger.advance_tick(&tick, schedule.exchange, 4, now(), &make).await.unwrap(),
+        ledger.advance_tick(&tick, schedule.exchange, schedule.overlap, 4, now(), &make).await.unwrap(),
         (0, false),
         "not firing yet"
     );
     ledger.move_tick(&tick, TickState::Firing, "due").await.unwrap();
     let slices = [(4, true), (4, true), (2, false), (0, false)];
     for slice in slices {
-        assert_eq!(ledger.advance_tick(&tick, schedule.exchange, 4, now(), &make).await.unwrap(), slice);
+        assert_eq!(
+            ledger.advance_tick(&tick, schedule.exchange, schedule.overlap, 4, now(), &make).await.unwrap(),
+            slice
+        );
     }
     ledger.move_tick(&second, TickState::Skipped, "enough").await.unwrap();
     assert!(ledger.open_ticks().await.unwrap().is_empty());

@@ -8,6 +8,7 @@ mod engine;
 mod flow;
 mod listing;
 mod operating;
+mod overlap;
 mod poison;
 mod queues;
 mod schedules;

@@ -1,11 +1,12 @@
 //! Schedules and ticks of the ledger in memory.
 
-use super::core::Core;
+use super::core::{Core, RunRec};
 use crate::ledger::words::NewRun;
-use crate::ledger::{ScheduleRow, TickRow, TickState};
+use crate::ledger::{Overlap, ScheduleRow, TickRow, TickState};
 use crate::state::RunState;
 use chrono::{DateTime, NaiveDate, Utc};
 use market::{Exchange, Ticker};
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 #[derive(Debug, Clone)]
@@ -79,19 +80,31 @@ impl Core {
         }
     }
 
-    pub(super) fn open_runs_of(&mut self, schedule: &str, except: NaiveDate, limit: i64) -> Vec<Uuid> {
-        let open = self.runs.values().filter(|rec| {
-            rec.row.schedule_id.as_deref() == Some(schedule)
-                && rec.aimed != except
-                && !RunState::from_word(&rec.row.state).is_some_and(RunState::is_final)
-        });
-        open.map(|rec| rec.row.id).take(usize::try_from(limit).unwrap_or(0)).collect()
+    /// Open runs of the schedule for sessions before this one.
+    fn open_before(&self, schedule: &str, session: NaiveDate) -> impl Iterator<Item = &RunRec> {
+        let open = |rec: &RunRec| !RunState::from_word(&rec.row.state).is_some_and(RunState::is_final);
+        self.runs
+            .values()
+            .filter(move |rec| rec.row.schedule_id.as_deref() == Some(schedule) && rec.aimed < session && open(rec))
+    }
+
+    pub(super) fn open_runs_before(
+        &mut self,
+        schedule: &str,
+        session: NaiveDate,
+        begun_too: bool,
+        limit: i64,
+    ) -> Vec<Uuid> {
+        let lasting = self.open_before(schedule, session).filter(|rec| rec.verdict.is_none());
+        let old = lasting.filter(|rec| begun_too || rec.row.state == RunState::Queued.as_str());
+        old.map(|rec| rec.row.id).take(usize::try_from(limit).unwrap_or(0)).collect()
     }
 
     pub(super) fn advance_tick(
         &mut self,
         tick: &TickRow,
         exchange: Exchange,
+        overlap: Overlap,
         slice: i64,
         now: DateTime<Utc>,
         make: &(dyn Fn(Ticker) -> NewRun + Send + Sync),
@@ -107,12 +120,23 @@ impl Core {
         let tickers: Vec<Ticker> = next.take(slice).cloned().collect();
         let more = tickers.len() == slice;
         let cursor = tickers.last().map_or(cursor, |ticker| ticker.symbol().to_owned());
-        let runs: Vec<NewRun> = tickers.into_iter().map(make).collect();
+        let busy: BTreeSet<String> = match overlap {
+            Overlap::Skip => {
+                self.open_before(&tick.schedule_id, tick.session).filter_map(|rec| rec.row.ticker.clone()).collect()
+            }
+            _ => BTreeSet::new(),
+        };
+        let free = tickers.into_iter().filter(|ticker| !busy.contains(ticker.symbol()));
+        let runs: Vec<NewRun> = free.map(make).collect();
         let started = self.start(&runs, now).len();
         if let Some(there) = self.tick(tick) {
             there.cursor = cursor;
             there.row.runs += i64::try_from(started).unwrap_or(0);
-            there.row.state = if more { TickState::Firing } else { TickState::Fired };
+            there.row.state = match (more, there.row.runs, busy.is_empty()) {
+                (true, ..) => TickState::Firing,
+                (false, 0, false) => TickState::Skipped,
+                _ => TickState::Fired,
+            };
         }
         (started, more)
     }

@@ -7,7 +7,7 @@ mod feeding;
 
 use super::sql::read::with_those_to_come;
 use super::words::{Abandoned, Claim, Completed, Ending, Key, NewRun, SignsOfLife, Started};
-use super::{AttemptRow, RunRow, ScheduleRow, StepRow, TickRow, TickState};
+use super::{AttemptRow, Overlap, RunRow, ScheduleRow, StepRow, TickRow, TickState};
 use crate::db::StoreResult;
 use crate::message::Message;
 use async_trait::async_trait;
@@ -141,8 +141,8 @@ through_weather! {
     open_tick(schedule: &str, session: NaiveDate, by_hand: bool, reason: &str, now: DateTime<Utc>) -> bool;
     open_ticks() -> Vec<TickRow>;
     move_tick(tick: &TickRow, to: TickState, reason: &str) -> bool;
-    open_runs_of(schedule: &str, except: NaiveDate, limit: i64) -> Vec<Uuid>;
-    advance_tick(tick: &TickRow, exchange: Exchange, slice: i64, now: DateTime<Utc>, make: &(dyn Fn(Ticker) -> NewRun + Send + Sync)) -> (usize, bool);
+    open_runs_before(schedule: &str, session: NaiveDate, begun_too: bool, limit: i64) -> Vec<Uuid>;
+    advance_tick(tick: &TickRow, exchange: Exchange, overlap: Overlap, slice: i64, now: DateTime<Utc>, make: &(dyn Fn(Ticker) -> NewRun + Send + Sync)) -> (usize, bool);
     get_run(id: Uuid) -> Option<(RunRow, Vec<StepRow>, Vec<AttemptRow>)>;
     open_runs() -> i64;
 }

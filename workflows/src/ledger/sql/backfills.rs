@@ -9,6 +9,7 @@ use crate::subject::Subject;
 use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
 use market::{Exchange, Ticker};
 use sqlx::types::Json;
+use std::collections::HashMap;
 use uuid::Uuid;
 
 /// Which of the runs a backfill starts.
@@ -282,7 +283,7 @@ pub(in crate::ledger) async fn advance_backfill(
             if i64::try_from(runs.len()).unwrap_or(0) >= room {
                 break;
             }
-            let state = states.iter().find(|(ticker, _)| *ticker == symbol).map(|(_, state)| state.as_str());
+            let state = states.get(&symbol).map(String::as_str);
             if wanted(&row.policy, state)
                 && let Ok(ticker) = Ticker::new(exchange, &symbol)
             {
@@ -368,15 +369,15 @@ async fn symbols_after(
 }
 
 /// The state of the newest run of each ticker for a session.
-async fn newest_states(tx: &mut Tx, exchange: Exchange, session: NaiveDate) -> StoreResult<Vec<(String, String)>> {
+async fn newest_states(tx: &mut Tx, exchange: Exchange, session: NaiveDate) -> StoreResult<HashMap<String, String>> {
     let rows: Vec<(String, String)> = on_tx!(tx, |c| {
-        sqlx::query_as("select ticker, state from run where exchange = $1 and aimed_session = $2 and ticker is not null order by id desc")
+        sqlx::query_as("select ticker, state from run where exchange = $1 and aimed_session = $2 and ticker is not null order by id")
             .bind(exchange.as_str())
             .bind(session)
             .fetch_all(c)
             .await
     })
     .doing("look for the runs of a session")?;
-    let mut seen = std::collections::HashSet::new();
-    Ok(rows.into_iter().filter(|(ticker, _)| seen.insert(ticker.clone())).collect())
+    // The newest comes last and stays.
+    Ok(rows.into_iter().collect())
 }

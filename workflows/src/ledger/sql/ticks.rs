@@ -6,6 +6,7 @@ use crate::db::{Db, Doing, Rows, StoreError, StoreResult, Ts, Tx, on_read, on_tx
 use crate::ledger::words::NewRun;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use market::{Exchange, Ticker};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// What happens to sessions that were missed while nothing ran.
@@ -17,14 +18,15 @@ pub enum CatchUp {
     All,
 }
 
-/// What happens to a tick whose schedule's former runs have not ended.
+/// What happens to a ticker whose run of an earlier session has not ended when its schedule fires. Decided ticker by ticker: one that hangs, or
+/// is paused, does not hold up the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overlap {
-    /// It is dropped.
+    /// The ticker is left out this time.
     Skip,
-    /// It waits until they have ended; a newer one takes its place.
+    /// The new run waits behind the one that runs, and takes the place of one that waits there already.
     QueueOne,
-    /// They are cancelled.
+    /// What is open of it is cancelled.
     CancelOld,
 }
 
@@ -331,36 +333,43 @@ pub(in crate::ledger) async fn move_tick(db: &Db, tick: &TickRow, to: TickState,
     Ok(rows == 1)
 }
 
-/// Open runs of a schedule that aimed at another session: what a new tick overlaps with.
-pub(in crate::ledger) async fn open_runs_of(
+/// Open runs of a schedule that aimed at an earlier session and will not end by themselves: those that have not begun, or all.
+pub(in crate::ledger) async fn open_runs_before(
     db: &Db,
     schedule: &str,
-    except: NaiveDate,
+    session: NaiveDate,
+    begun_too: bool,
     limit: i64,
 ) -> StoreResult<Vec<Uuid>> {
     on_read!(db, |c| {
-        sqlx::query_scalar("select id from run where schedule_id = $1 and aimed_session <> $2 and state in ('queued', 'running') order by id limit $3")
-            .bind(schedule)
-            .bind(except)
-            .bind(limit)
-            .fetch_all(c)
-            .await
+        sqlx::query_scalar(
+            "select id from run where schedule_id = $1 and aimed_session < $2 and state in ('queued', 'running') and verdict is null
+                    and ($3 or state = 'queued') order by id limit $4",
+        )
+        .bind(schedule)
+        .bind(session)
+        .bind(begun_too)
+        .bind(limit)
+        .fetch_all(c)
+        .await
     })
     .doing("look for open runs of a schedule")
 }
 
 /// Starts the next slice of a firing tick's runs; `make` turns an active ticker into its run. How many were started, and whether there
-/// are more. Nothing when another replica has gone on with it meanwhile.
+/// are more. Nothing when another replica has gone on with it meanwhile. Under [`Overlap::Skip`] tickers with an open run of an earlier
+/// session are left out; a tick that leaves out all is `skipped`.
 pub(in crate::ledger) async fn advance_tick(
     db: &Db,
     tick: &TickRow,
     exchange: Exchange,
+    overlap: Overlap,
     slice: i64,
     now: DateTime<Utc>,
     make: &(dyn Fn(Ticker) -> NewRun + Send + Sync),
 ) -> StoreResult<(usize, bool)> {
     let mut tx = db.begin().await?;
-    let Some(cursor) = lock_tick(&mut tx, tick).await? else {
+    let Some((cursor, before)) = lock_tick(&mut tx, tick).await? else {
         tx.rollback().await?;
         return Ok((0, false));
     };
@@ -375,34 +384,59 @@ pub(in crate::ledger) async fn advance_tick(
         .await
     })
     .doing("list the tickers of a tick")?;
-    let runs: Vec<NewRun> = symbols.iter().filter_map(|symbol| Ticker::new(exchange, symbol).ok()).map(make).collect();
+    let busy = if overlap == Overlap::Skip { busy(&mut tx, tick).await? } else { HashSet::new() };
+    let free = symbols.iter().filter(|symbol| !busy.contains(*symbol));
+    let runs: Vec<NewRun> = free.filter_map(|symbol| Ticker::new(exchange, symbol).ok()).map(make).collect();
     let started = start_in(&mut tx, &runs, now).await?.len();
     let more = i64::try_from(symbols.len()).unwrap_or(0) == slice;
+    let runs = before + i64::try_from(started).unwrap_or(0);
+    let state = match (more, runs, busy.is_empty()) {
+        (true, ..) => TickState::Firing,
+        (false, 0, false) => TickState::Skipped,
+        _ => TickState::Fired,
+    };
     on_tx!(&mut tx, |c| {
-        sqlx::query("update tick set runs = runs + $4, cursor = $5, state = $6 where schedule_id = $1 and session = $2 and nth = $3")
-            .bind(&tick.schedule_id)
-            .bind(tick.session)
-            .bind(tick.nth)
-            .bind(i64::try_from(started).unwrap_or(0))
-            .bind(symbols.last().unwrap_or(&cursor))
-            .bind(if more { "firing" } else { "fired" })
-            .execute(c)
-            .await
-            .rows()
+        sqlx::query(
+            "update tick set runs = $4, cursor = $5, state = $6 where schedule_id = $1 and session = $2 and nth = $3",
+        )
+        .bind(&tick.schedule_id)
+        .bind(tick.session)
+        .bind(tick.nth)
+        .bind(runs)
+        .bind(symbols.last().unwrap_or(&cursor))
+        .bind(state.as_str())
+        .execute(c)
+        .await
+        .rows()
     })
     .doing("note how far a tick has come")?;
     tx.commit().await?;
     Ok((started, more))
 }
 
-/// The cursor of a firing tick, locked; `None` when it is no longer firing or another replica is at it.
-async fn lock_tick(tx: &mut Tx, tick: &TickRow) -> StoreResult<Option<String>> {
+/// Tickers with an open run of this schedule for an earlier session.
+async fn busy(tx: &mut Tx, tick: &TickRow) -> StoreResult<HashSet<String>> {
+    let symbols: Vec<String> = on_tx!(tx, |c| {
+        sqlx::query_scalar(
+            "select ticker from run where schedule_id = $1 and aimed_session < $2 and state in ('queued', 'running') and ticker is not null",
+        )
+        .bind(&tick.schedule_id)
+        .bind(tick.session)
+        .fetch_all(c)
+        .await
+    })
+    .doing("look for tickers whose former run is open")?;
+    Ok(symbols.into_iter().collect())
+}
+
+/// The cursor of a firing tick and the runs it has started, locked; `None` when it is no longer firing or another replica is at it.
+async fn lock_tick(tx: &mut Tx, tick: &TickRow) -> StoreResult<Option<(String, i64)>> {
     let text = if tx.is_postgres() {
-        "select cursor from tick where schedule_id = $1 and session = $2 and nth = $3 and state = 'firing' for update skip locked"
+        "select cursor, runs from tick where schedule_id = $1 and session = $2 and nth = $3 and state = 'firing' for update skip locked"
     } else {
-        "select cursor from tick where schedule_id = $1 and session = $2 and nth = $3 and state = 'firing'"
+        "select cursor, runs from tick where schedule_id = $1 and session = $2 and nth = $3 and state = 'firing'"
     };
-    on_tx!(tx, |c| sqlx::query_scalar(text)
+    on_tx!(tx, |c| sqlx::query_as(text)
         .bind(&tick.schedule_id)
         .bind(tick.session)
         .bind(tick.nth)
