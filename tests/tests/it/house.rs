@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which of our crates each of our crates may build on.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("market", &[]),
-    ("forecast", &["market"]),
+    ("kernel", &[]),
+    ("forecast", &["market", "kernel"]),
     ("workflows", &["market"]),
     ("workers", &["market", "forecast", "workflows"]),
     ("api", &["market", "forecast", "workflows"]),

@@ -1,0 +1,8 @@
+//! What the kernel promises to those who call it.
+
+mod bits;
+mod dice;
+mod gradients;
+mod learning;
+mod oracle;
+mod precision;
