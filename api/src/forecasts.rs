@@ -5,7 +5,7 @@ use crate::paging::{after, cursor, page};
 use crate::problem::Problem;
 use crate::serving::{Served, is_stale, serve};
 use crate::words::{
-    ExchangeName, FlagName, ForecastKind, OriginName, Tag, TargetBasisName, exchange_in_query, ticker_in_path,
+    ExchangeName, FlagName, ForecastKind, MadeByName, Tag, TargetBasisName, exchange_in_query, ticker_in_path,
 };
 use chrono::{DateTime, NaiveDate, Utc};
 use market::{Baseline, DISCLAIMER, Flag, Forecast, Interval, Ticker};
@@ -16,10 +16,12 @@ use poem_openapi::{ApiResponse, Object, OpenApi};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-/// A price range, both ends in `currency`.
+/// A price range meant to hold the close in `level` of 100 sessions; both ends in `currency`.
 #[derive(Debug, Object)]
 #[oai(rename = "Interval")]
 pub(crate) struct IntervalView {
+    /// 80 or 95.
+    level: u32,
     /// Lower end.
     lo: f64,
     /// Upper end.
@@ -34,10 +36,8 @@ pub(crate) struct BaselineView {
     method: String,
     /// The reference price itself.
     point: f64,
-    /// Holds the close in 80 of 100 sessions.
-    interval80: IntervalView,
-    /// Holds the close in 95 of 100 sessions.
-    interval95: IntervalView,
+    /// Of the levels 80 and 95, the narrower first.
+    intervals: Vec<IntervalView>,
 }
 
 /// A forecast of one ticker's close for one session. Prices are in `currency`. A statistical estimate, not financial advice.
@@ -68,10 +68,8 @@ pub(crate) struct ForecastView {
     change: f64,
     /// The same in per cent of the reference price.
     change_pct: f64,
-    /// Meant to hold the close in 80 of 100 sessions.
-    interval80: IntervalView,
-    /// Meant to hold the close in 95 of 100 sessions.
-    interval95: IntervalView,
+    /// Of the levels 80 and 95, the narrower first.
+    intervals: Vec<IntervalView>,
     /// Probability that the close is above the reference price; absent where no skill is proven.
     p_up: Option<f64>,
     /// Daily volatility used for scaling (standard deviation of log returns).
@@ -81,7 +79,9 @@ pub(crate) struct ForecastView {
     /// The naive forecast of the same session, for comparison.
     baseline: BaselineView,
     /// Whose numbers these are.
-    origin: OriginName,
+    made_by: MadeByName,
+    /// Why it is theirs that are served, in words.
+    reason: String,
     /// Name and version of the recipe.
     recipe: String,
     /// SHA-256 of the model's weights file.
@@ -249,13 +249,13 @@ impl ForecastView {
             point: forecast.point,
             change: forecast.change,
             change_pct: forecast.change_pct,
-            interval80: forecast.interval80.into(),
-            interval95: forecast.interval95.into(),
+            intervals: intervals(forecast.interval80, forecast.interval95),
             p_up: forecast.p_up,
             sigma: forecast.sigma,
             mean_weight: forecast.mean_weight,
             baseline: forecast.baseline.into(),
-            origin: forecast.origin.into(),
+            made_by: forecast.made_by.into(),
+            reason: forecast.reason,
             recipe: forecast.recipe,
             model_version: forecast.model_version,
             input_hash: forecast.input_hash,
@@ -268,10 +268,9 @@ impl ForecastView {
     }
 }
 
-impl From<Interval> for IntervalView {
-    fn from(interval: Interval) -> Self {
-        Self { lo: interval.lo, hi: interval.hi }
-    }
+fn intervals(of80: Interval, of95: Interval) -> Vec<IntervalView> {
+    let view = |level, of: Interval| IntervalView { level, lo: of.lo, hi: of.hi };
+    vec![view(80, of80), view(95, of95)]
 }
 
 impl From<Baseline> for BaselineView {
@@ -279,8 +278,7 @@ impl From<Baseline> for BaselineView {
         Self {
             method: baseline.method,
             point: baseline.point,
-            interval80: baseline.interval80.into(),
-            interval95: baseline.interval95.into(),
+            intervals: intervals(baseline.interval80, baseline.interval95),
         }
     }
 }

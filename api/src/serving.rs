@@ -5,15 +5,15 @@ use crate::ApiState;
 use crate::problem::Problem;
 use crate::words::unknown_ticker;
 use chrono::{DateTime, Utc};
-use forecast::{ForecastError, Model};
+use forecast::{ForecastError, Global, MarketReturns, Model, Models};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use market::{Forecast, MIN_CLOSES, Origin, Series, Ticker};
+use market::{Forecast, MIN_CLOSES, MadeBy, Series, Ticker};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
-use workflows::stores::forecasts::StoredForecast;
-use workflows::stores::{archive, forecasts, tickers};
+use workflows::stores::forecasts::{How, StoredForecast};
+use workflows::stores::{archive, forecasts, globals, market_days, tickers};
 
 /// A forecast, ready to be shown.
 #[derive(Debug, Clone)]
@@ -96,14 +96,14 @@ async fn look_up(state: &ApiState, ticker: &Ticker) -> Answer {
     let Some(series) = series.filter(|series| series.bars().len() >= MIN_CLOSES) else {
         return Err(not_enough_history(ticker, row.bars));
     };
-    let series = Arc::new(series);
-    if let Some(weights) = champion(state, row.champion.as_deref()).await? {
-        match issue(state, Some(weights), &series).await {
-            Ok(issued) if issued.0.origin == Origin::Model => return publish(state, issued).await,
+    let (minds, series) = (minds(state, ticker, row.champion.as_deref()).await?, Arc::new(series));
+    if minds.global.is_some() {
+        match issue(state, minds, &series).await {
+            Ok(issued) if issued.0.made_by != MadeBy::Baseline => return publish(state, issued).await,
             // Between two steps of a run the model knows a session whose bars are archived a moment later.
-            Ok(_) => tracing::debug!(%ticker, "the champion is ahead of the archive; serving what there is without it"),
+            Ok(_) => tracing::debug!(%ticker, "no model speaks of what is archived; serving what there is without one"),
             Err(error) => {
-                tracing::warn!(%ticker, %error, "the champion could not predict; serving what there is without it")
+                tracing::warn!(%ticker, %error, "the models could not predict; serving what there is without them")
             }
         }
         if let Some(stored) = stored {
@@ -111,28 +111,43 @@ async fn look_up(state: &ApiState, ticker: &Ticker) -> Answer {
         }
     }
     // Not stored: a run must still find that its session has no forecast, and train.
-    let (forecast, hindcast) = issue(state, None, &series).await.map_err(|error| Problem::internal(&error))?;
+    let (forecast, hindcast) =
+        issue(state, Minds::default(), &series).await.map_err(|error| Problem::internal(&error))?;
     Ok(counted("baseline", Served { forecast, hindcast, cached: false }))
 }
 
-async fn champion(state: &ApiState, hash: Option<&str>) -> Result<Option<Vec<u8>>, Problem> {
-    match hash {
-        Some(hash) => Ok(state.stores.model_bytes(hash).await?),
-        None => Ok(None),
-    }
+/// What a forecast is made from beside the closes.
+#[derive(Default)]
+struct Minds {
+    global: Option<Vec<u8>>,
+    own: Option<Vec<u8>>,
+    market: MarketReturns,
 }
 
-/// One small forward pass, off the threads that answer.
-async fn issue(
-    state: &ApiState,
-    weights: Option<Vec<u8>>,
-    series: &Arc<Series>,
-) -> Result<(Forecast, bool), ForecastError> {
+async fn minds(state: &ApiState, ticker: &Ticker, own: Option<&str>) -> Result<Minds, Problem> {
+    let (stores, exchange) = (&state.stores, ticker.exchange());
+    let global = match globals::newest(&stores.db, exchange).await? {
+        Some(row) => stores.model_bytes(&row.hash).await?,
+        None => None,
+    };
+    let own = match own {
+        Some(hash) => stores.model_bytes(hash).await?,
+        None => None,
+    };
+    let market = MarketReturns::new(market_days::list(&stores.db, exchange).await?);
+    Ok(Minds { global, own, market })
+}
+
+/// A few small forward passes, off the threads that answer. An own model that cannot be read leaves the word to the global one.
+async fn issue(state: &ApiState, minds: Minds, series: &Arc<Series>) -> Result<(Forecast, bool), ForecastError> {
     let (series, now) = (series.clone(), state.engine.market_clock.now());
     let thinking = tokio::task::spawn_blocking(move || {
-        let model = weights.as_deref().map(Model::from_bytes).transpose()?;
-        let issued = forecast::issue(model.as_ref(), &series, now)?;
-        Ok((issued.forecast, issued.hindcast))
+        let global = minds.global.as_deref().map(Global::from_bytes).transpose()?;
+        let own = minds.own.as_deref().and_then(|bytes| Model::from_bytes(bytes).ok());
+        let market = minds.market.until(series.last_session().unwrap_or_default());
+        let models = Models { global: global.as_ref(), own: own.as_ref() };
+        let issued = forecast::issue(models, &series, &market, None, now)?;
+        Ok((issued.predicted.served, issued.hindcast))
     });
     match thinking.await {
         Ok(thought) => thought,
@@ -142,7 +157,7 @@ async fn issue(
 
 /// Stores what the champion said and answers with what is newest now: another process may have been faster.
 async fn publish(state: &ApiState, (forecast, hindcast): (Forecast, bool)) -> Answer {
-    forecasts::store(&state.stores.db, &forecast, hindcast, state.stores.db.now()).await?;
+    forecasts::store(&state.stores.db, &forecast, How { hindcast, served: true }, state.stores.db.now()).await?;
     let newest = forecasts::latest(&state.stores.db, &forecast.ticker).await?;
     if let Some(newest) = newest {
         keep(state, &newest).await;

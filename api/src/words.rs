@@ -38,17 +38,20 @@ pub(crate) enum TargetBasisName {
     UsualWeek,
 }
 
-/// Whose numbers the forecast carries: the ticker's own model's, or the baseline's.
+/// Whose numbers the forecast carries. `own`: the ticker's own model. `global`: the one that all tickers of its exchange share. `baseline`: the
+/// naive forecast, where there is no model or none fit to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
-#[oai(rename = "Origin", rename_all = "snake_case", remote = "market::Origin")]
-pub(crate) enum OriginName {
-    Model,
+#[oai(rename = "MadeBy", rename_all = "snake_case", remote = "market::MadeBy")]
+pub(crate) enum MadeByName {
+    Own,
+    Global,
     Baseline,
 }
 
 /// A caveat. `cold_start`: no model yet. `stale_data`: the target session has opened, or the data is older than it should be.
 /// `thin_trading`: many sessions without trades. `corporate_action`: one lies between the last close and the target.
-/// `short_history`: fewer than 250 sessions.
+/// `short_history`: fewer than 250 sessions. `market_unknown`: the market's own return of the newest session was not known.
+/// `model_set_aside`: the models' intervals have been worse than the baseline's of late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[oai(rename = "Flag", rename_all = "snake_case", remote = "market::Flag")]
 pub(crate) enum FlagName {
@@ -57,6 +60,8 @@ pub(crate) enum FlagName {
     ThinTrading,
     CorporateAction,
     ShortHistory,
+    MarketUnknown,
+    ModelSetAside,
 }
 
 /// `forecast`: issued before its target session opened. `hindcast`: issued later, kept apart in every statistic.

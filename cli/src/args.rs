@@ -105,6 +105,8 @@ pub enum Command {
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
+    /// Go through the past day by day, as the product would have, and score it; needs no installation.
+    Backtest(crate::commands::backtest::Asked),
     /// Look at every way in which this set-up can be wrong; exit 1 when there is a problem.
     Doctor {
         /// Also ask the price sources whether they answer.

@@ -11,7 +11,6 @@ use poem::{Endpoint, Request};
 use serde_json::Value;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use workflows::plan::Step;
 
 /// Says in the audit that it was the command line.
 const DOOR: (&str, &str) = ("x-retainai-door", "cli");
@@ -99,7 +98,7 @@ impl Client {
         let Assembled { engine, stores, folder, .. } = assemble(settings, folder, None, &stop).await?;
         let state = ApiState::new(engine.clone(), stores.clone(), env!("CARGO_PKG_VERSION"));
         let working = (working && settings.is_embedded()).then(|| {
-            let what = Work { steps: Step::of_the_chain().collect(), schedules: false, migrates: true };
+            let what = Work { steps: workers::steps::CARRIED_OUT.to_vec(), schedules: false, migrates: true };
             tokio::spawn(work(engine.clone(), stores.clone(), settings.clone(), what, stop.clone()))
         });
         Ok(Self { way: Way::Inside(api::app(state)), stop, working, stores: Some(stores), _folder: folder })

@@ -22,9 +22,6 @@ fn main() -> ExitCode {
         eprintln!("retainai: another TLS provider is installed already");
         return ExitCode::from(1);
     }
-    if let Some(code) = with_one_thread_per_product(&args.command) {
-        return code;
-    }
     let settings = match Settings::read(&args.overrides()) {
         Ok(settings) => settings,
         Err(error) if matches!(args.command, Command::Doctor { .. }) => {
@@ -54,23 +51,6 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// candle looks up the number of cores before every matrix product unless this variable is set, which triples the time of a fine-tuning.
-/// A program may not change its own environment safely while threads may run, so it starts itself once more with the variable set;
-/// process id and arguments stay. `None`: go on.
-#[allow(clippy::disallowed_methods, reason = "not a setting of ours: a library reads it")]
-fn with_one_thread_per_product(command: &Command) -> Option<ExitCode> {
-    use std::os::unix::process::CommandExt;
-    const THREADS: &str = "RAYON_NUM_THREADS";
-    let trains = matches!(command, Command::Up | Command::Worker { .. } | Command::Run { .. });
-    if !trains || std::env::var_os(THREADS).is_some() {
-        return None;
-    }
-    let program = std::env::current_exe().ok()?;
-    // Only returns when it failed: then training is slower, and nothing else.
-    let _ = std::process::Command::new(program).args(std::env::args_os().skip(1)).env(THREADS, "1").exec();
-    None
-}
-
 /// Each command in the file of its name.
 async fn dispatch(args: Args, settings: Settings) -> anyhow::Result<u8> {
     let json = args.json;
@@ -91,6 +71,7 @@ async fn dispatch(args: Args, settings: Settings) -> anyhow::Result<u8> {
         Command::Tickers { what } => commands::tickers::run(&settings, what, json).await,
         Command::Import { folder } => commands::import::run(&settings, &folder, json).await,
         Command::Doctor { online } => commands::doctor::run(&settings, online, json).await,
+        Command::Backtest(asked) => tokio::task::spawn_blocking(move || commands::backtest::run(&asked, json)).await?,
         Command::Config => commands::config::run(&settings, json),
         Command::Openapi => {
             crate::output::outln!("{}", ::api::openapi_document());

@@ -12,7 +12,7 @@ use workflows::plan::Step;
 
 /// Everything in one process.
 pub async fn up(settings: Settings) -> anyhow::Result<u8> {
-    let everything = Work { steps: Step::of_the_chain().collect(), schedules: true, migrates: true };
+    let everything = Work { steps: workers::steps::CARRIED_OUT.to_vec(), schedules: true, migrates: true };
     serve(settings, everything, true).await
 }
 
@@ -24,7 +24,7 @@ pub async fn api(settings: Settings) -> anyhow::Result<u8> {
 
 /// Steps alone.
 pub async fn worker(settings: Settings, steps: &[Step]) -> anyhow::Result<u8> {
-    let steps = if steps.is_empty() { Step::of_the_chain().collect() } else { steps.to_vec() };
+    let steps = if steps.is_empty() { workers::steps::CARRIED_OUT.to_vec() } else { steps.to_vec() };
     if let Some(step) = steps.iter().find(|step| !workers::steps::CARRIED_OUT.contains(step)) {
         let known: Vec<&str> = workers::steps::CARRIED_OUT.iter().map(|step| step.as_str()).collect();
         eprintln!("retainai: this version does not carry out `{step}`; --steps takes {}", known.join(", "));

@@ -1,7 +1,7 @@
 //! The baseline P-EWMA: tomorrow's close is the reference price, its spread the recent volatility. Costs nothing, stands
 //! beside every forecast, and is the forecast where no model may speak.
 
-use crate::{ForecastError, Scale, history::History, interval::NORMAL};
+use crate::{ForecastError, MarketReturns, Scale, history::History, math::exp, track::NORMAL};
 use chrono::NaiveDate;
 use market::{Baseline, Interval, Series, round4};
 
@@ -10,7 +10,7 @@ pub const METHOD: &str = "P-EWMA";
 
 /// The baseline forecast of `target`, from the closes of `series`.
 pub fn baseline(series: &Series, target: NaiveDate) -> Result<Baseline, ForecastError> {
-    let history = History::of(series, &Scale::default())?;
+    let history = History::with_inputs_after(series, &MarketReturns::default(), &Scale::default(), NaiveDate::MAX, 0)?;
     let reference = Reference::of(series, &history, target)?;
     Ok(around(reference.price, history.sigma_next()))
 }
@@ -31,7 +31,7 @@ pub(crate) fn around(reference: f64, sigma: f64) -> Baseline {
 
 /// The price that is `log_change` away from `reference`: four decimals, finite, above zero.
 pub(crate) fn price(reference: f64, log_change: f64) -> f64 {
-    round4(reference * log_change.exp()).clamp(1e-4, f64::MAX)
+    round4(reference * exp(log_change)).clamp(1e-4, f64::MAX)
 }
 
 /// What the exchange will measure the target's change against.

@@ -1,7 +1,7 @@
 //! What can go wrong between a series and a forecast: what was attempted, on which ticker, and what to do about it.
 
 use chrono::NaiveDate;
-use market::Ticker;
+use market::{Exchange, Ticker};
 
 /// Why there is no model or no forecast.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,16 @@ pub enum ForecastError {
     Corrupt {
         /// What is wrong with them.
         what: String,
+    },
+    /// The bytes were written by a newer program.
+    #[error(
+        "this model has format {format}, this program reads up to {known}; update the program, or serve an older model"
+    )]
+    NewerModel {
+        /// Its format.
+        format: u32,
+        /// The newest that we read.
+        known: u32,
     },
     /// The parent was made by another recipe; its weights mean something else.
     #[error("{ticker}: the model was made by {model}, asked for was {asked}; create a new model for the new recipe")]
@@ -81,26 +91,23 @@ pub enum ForecastError {
         /// The newest session in the series.
         last: NaiveDate,
     },
-    /// The tensor library refused an operation; a fault of this program.
-    #[error("{ticker}: {doing} failed in the tensor library; please report it with the series")]
-    Tensor {
-        /// Whose model.
+    /// A global model was laid beside a series of another exchange.
+    #[error("the global model of {exchange} was given the series of {ticker}; load the global model of {}", ticker.exchange())]
+    WrongExchange {
+        /// The model's exchange.
+        exchange: Exchange,
+        /// Whose series.
         ticker: Ticker,
-        /// What was attempted.
-        doing: &'static str,
-        /// What the library said.
-        #[source]
-        source: Box<candle_core::Error>,
+    },
+    /// Training ended in numbers that are not finite.
+    #[error("training {what} diverged; look for prices that cannot be, or lower the recipe's learning rate")]
+    Diverged {
+        /// What was trained.
+        what: String,
     },
 }
 
 impl ForecastError {
-    /// Names the ticker and the deed for an error of the tensor library.
-    pub(crate) fn tensor(ticker: &Ticker, doing: &'static str) -> impl FnOnce(candle_core::Error) -> Self {
-        let ticker = ticker.clone();
-        move |source| Self::Tensor { ticker, doing, source: Box::new(source) }
-    }
-
     pub(crate) fn corrupt(what: impl Into<String>) -> Self {
         Self::Corrupt { what: what.into() }
     }

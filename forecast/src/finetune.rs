@@ -1,127 +1,189 @@
-//! A model made from a series: created when there is no parent, continued from the parent's weights when there is one.
+//! A ticker's own model made from the global one, or from its parent: first everything new is forecast in the shadow, then it is learnt.
 
 use crate::{
-    ForecastError, Metrics, Model, Pass, Recipe,
-    adam::Adam,
+    ForecastError, Global, MarketReturns, Metrics, Model, Recipe,
+    features::Sample,
+    gate,
     history::History,
-    interval::spread,
-    lstm::{Net, Weights},
     model::Draft,
+    net::{self, Members},
     seed::Dice,
-    track::Track,
-    train::{Progress, train},
-    windows,
+    track::{Belief, Track},
 };
-use candle_core::Result as TensorResult;
+use chrono::NaiveDate;
+use kernel::{Adam, Workspace};
 use market::Series;
-use std::ops::Range;
 
-/// Creates a model, or continues `parent`'s copy of the weights together with its Adam moments; the parent is left as it is.
+/// Continues `parent`, or takes a copy of `global` where there is none; both are left as they are. A parent that has become clearly worse than
+/// the global model is not continued: a new copy is taken.
 ///
-/// Before anything is trained on, it is predicted: by the parent when there is one, else the newest fifth of the windows
-/// by a model trained on the others. Those predictions make the track that decides how far the mean is believed.
-/// The same series, recipe, seed and parent give the same bytes (on the same kind of processor). A series of 16 closes
-/// has no outcome to learn from yet: its model has fresh weights and zero windows.
-pub fn finetune(parent: Option<&Model>, series: &Series, recipe: &Recipe, seed: u64) -> Result<Model, ForecastError> {
+/// Before anything is trained on it is forecast, by the parent and by the global model, one session ahead each; those forecasts are the
+/// record by which the new model will be judged and calibrated. The same series, market, models and seed give the same bytes.
+///
+/// # Errors
+/// Too few closes, numbers that are not finite, models of another ticker, recipe, or of sessions after the end of the series.
+pub fn finetune(
+    global: &Global,
+    parent: Option<&Model>,
+    series: &Series,
+    market: &MarketReturns,
+    recipe: &Recipe,
+    seed: u64,
+) -> Result<Model, ForecastError> {
     recipe.check()?;
-    let history = History::of(series, &recipe.scale)?;
     let ticker = series.ticker();
-    let mut dice = Dice::new(seed);
-    let trained = match parent {
-        None => create(&history, recipe, &mut dice).map_err(ForecastError::tensor(ticker, "creating the model"))?,
-        Some(parent) => {
-            parent.check_fits(series, history.last_session)?;
-            if parent.recipe() != recipe {
-                let (model, asked) = (parent.recipe().id(), recipe.id());
-                return Err(ForecastError::WrongRecipe { ticker: ticker.clone(), model, asked });
-            }
-            carry_on(parent, &history, recipe, &mut dice)
-                .map_err(ForecastError::tensor(ticker, "continuing the model"))?
+    let (have, need) = (series.bars().len(), recipe.finetune.closes_min);
+    if have < need {
+        return Err(ForecastError::TooFewCloses { ticker: ticker.clone(), have, need });
+    }
+    let history = History::of(series, market, &recipe.scale)?;
+    global.check_fits(series, history.last_session)?;
+    if let Some(parent) = parent {
+        parent.check_fits(series, history.last_session)?;
+        if parent.recipe() != recipe {
+            let (model, asked) = (parent.recipe().id(), recipe.id());
+            return Err(ForecastError::WrongRecipe { ticker: ticker.clone(), model, asked });
+        }
+    }
+    let mut space = net::workspace(recipe);
+    let base = base_track(&mut space, global, parent, &history, recipe);
+    let parent_draft = parent.map(Model::draft);
+    let own = parent_draft.map(|parent| own_track(&mut space, parent, &history, recipe));
+    let verdict =
+        own.as_ref().zip(parent_draft).map(|(own, parent)| gate::judge(Some((own, parent.since)), &base, &recipe.gate));
+    let restarted = verdict.is_some_and(|verdict| verdict.restart);
+    let (mut members, mut adams, since, own) = match (parent_draft, own) {
+        (Some(parent), Some(own)) if !restarted => (parent.members.clone(), parent.adams.clone(), parent.since, own),
+        // A new copy is calibrated by what the global model's errors were.
+        _ => {
+            let fresh = global.draft.members.iter().map(|weights| Adam::new(weights.len())).collect();
+            (global.draft.members.clone(), fresh, history.last_session, base.clone())
         }
     };
-    let numbers = trained.weights.flat.iter().chain(&trained.adam.moments);
-    if !numbers.copied().all(f32::is_finite) || !trained.track.0.iter().all(|entry| entry.mu.is_finite()) {
+    let learnt = learn(&mut space, &mut members, &mut adams, &history, recipe, seed);
+    if !members.iter().flatten().chain(adams.iter().flat_map(|adam| &adam.moments)).all(|weight| weight.is_finite()) {
         return Err(ForecastError::NotFinite { ticker: ticker.clone(), what: "a trained weight", session: None });
     }
-    let mean_weight = trained.track.mean_weight(ticker.exchange(), recipe);
-    let residuals = trained.track.residuals(&history, mean_weight, recipe);
     let metrics = Metrics {
-        windows: trained.windows,
-        epochs: trained.progress.epochs,
-        loss_first: trained.progress.loss_first,
-        loss_last: trained.progress.loss_last,
-        residual_std: spread(&residuals, recipe).scale,
-        mean_weight,
-        tracked: trained.track.0.len(),
-        steps: trained.adam.steps,
+        steps: adams.first().map_or(0, |adam| adam.steps),
+        shadowed: own.newest(own.entries.len(), since).len(),
+        restarted,
+        ..learnt
     };
     Model::finish(Draft {
         ticker: ticker.clone(),
         recipe: recipe.clone(),
         parent: parent.map(|parent| parent.hash().to_owned()),
+        global: global.hash().to_owned(),
         as_of: history.last_session,
+        since,
         seed,
-        weights: trained.weights,
-        adam: trained.adam,
-        track: trained.track,
+        members,
+        adams,
+        own,
+        base,
+        slope: global.slope(),
         metrics,
     })
 }
 
-/// What training leaves behind.
-struct Trained {
-    weights: Weights,
-    adam: Adam,
-    track: Track,
-    progress: Progress,
-    windows: usize,
-}
-
-fn create(history: &History, recipe: &Recipe, dice: &mut Dice) -> TensorResult<Trained> {
-    let all = windows::targets(history.z.len(), recipe, recipe.create.windows);
-    let held_out = recipe.hold_out_max.min(all.len() / recipe.hold_out_one_in);
-    let split = all.end - held_out;
-    let net = Net::trainable(&Weights::seeded(recipe.hidden, dice))?;
-    let mut adam = Adam::new(Weights::count(recipe.hidden));
-    let early = show(&net, &mut adam, history, all.start..split, &recipe.create, recipe, dice)?;
-    let mut track = Track::default();
-    track.extend(history, split, &foresee(&net, history, split..all.end, recipe)?, recipe);
-    // The newest sessions matter most; now that they have served as a test, they are learnt from as well.
-    let late = show(&net, &mut adam, history, all.clone(), &recipe.carry_on, recipe, dice)?;
-    let progress = Progress {
-        loss_first: early.loss_first.or(late.loss_first),
-        loss_last: late.loss_last,
-        epochs: early.epochs + late.epochs,
-    };
-    Ok(Trained { weights: net.weights()?, adam, track, progress, windows: all.len() })
-}
-
-fn carry_on(parent: &Model, history: &History, recipe: &Recipe, dice: &mut Dice) -> TensorResult<Trained> {
-    let net = Net::trainable(parent.weights())?;
-    let mut track = parent.track().clone();
-    let unseen = parent.unseen(history);
-    track.extend(history, unseen.start, &foresee(&net, history, unseen.clone(), recipe)?, recipe);
-    let newest = windows::targets(history.z.len(), recipe, recipe.carry_on.windows);
-    let mut adam = parent.adam().clone();
-    let progress = show(&net, &mut adam, history, newest.clone(), &recipe.carry_on, recipe, dice)?;
-    Ok(Trained { weights: net.weights()?, adam, track, progress, windows: newest.len() })
-}
-
-/// Trains on the windows of `targets`.
-fn show(
-    net: &Net,
-    adam: &mut Adam,
+/// What the global model said of each session since its cutoff: continued from the parent's record when it is of the same global model.
+pub(crate) fn base_track(
+    space: &mut Workspace,
+    global: &Global,
+    parent: Option<&Model>,
     history: &History,
-    targets: Range<usize>,
-    pass: &Pass,
     recipe: &Recipe,
-    dice: &mut Dice,
-) -> TensorResult<Progress> {
-    let outcomes: Vec<f32> = history.z[targets.clone()].iter().map(|z| *z as f32).collect();
-    train(net, adam, &windows::cut(&history.z, targets, recipe.look_back), &outcomes, pass, recipe, dice)
+) -> Track {
+    let known = parent.filter(|parent| parent.global() == global.hash()).map(Model::draft);
+    let (mut track, seen) = match known {
+        Some(parent) => (parent.base.clone(), parent.as_of),
+        None => (Track::default(), global.cutoff()),
+    };
+    let newest = history.z.len().saturating_sub(recipe.trust.track_max);
+    let first = history.first_after(seen, recipe.look_back).max(newest);
+    let beliefs = foresee(space, &global.draft.members, history, first..history.z.len(), recipe);
+    track.extend(history, first, &beliefs, global.slope(), recipe);
+    track
 }
 
-/// The means of `targets`, each from its own window alone.
-fn foresee(net: &Net, history: &History, targets: Range<usize>, recipe: &Recipe) -> TensorResult<Vec<f64>> {
-    net.means(&windows::cut(&history.z, targets, recipe.look_back), recipe.look_back, recipe.batch)
+/// What a model's own line said, up to the end of `history`.
+pub(crate) fn own_track(space: &mut Workspace, model: &Draft, history: &History, recipe: &Recipe) -> Track {
+    let first = history.first_after(model.as_of, recipe.look_back);
+    let first = first.max(history.z.len().saturating_sub(recipe.trust.track_max));
+    let beliefs = foresee(space, &model.members, history, first..history.z.len(), recipe);
+    let mut track = model.own.clone();
+    track.extend(history, first, &beliefs, model.slope, recipe);
+    track
+}
+
+/// What the members believe of the returns of `targets`, each from its own window alone; `targets` may end one past the last return.
+pub(crate) fn foresee(
+    space: &mut Workspace,
+    members: &Members,
+    history: &History,
+    targets: std::ops::Range<usize>,
+    recipe: &Recipe,
+) -> Vec<Belief> {
+    let samples: Vec<Sample> = targets.map(|target| Sample { of: 0, target: target as u32 }).collect();
+    net::beliefs(space, members, &[history], &samples, recipe)
+}
+
+/// Trains every member on the newest windows and as many older ones, drawn by `seed`.
+fn learn(
+    space: &mut Workspace,
+    members: &mut Members,
+    adams: &mut [Adam],
+    history: &History,
+    recipe: &Recipe,
+    seed: u64,
+) -> Metrics {
+    let how = &recipe.finetune;
+    let end = history.z.len();
+    let split = end.saturating_sub(how.newest).max(recipe.look_back);
+    let mut metrics = Metrics { windows: 0, loss_first: 0.0, loss_last: 0.0, steps: 0, shadowed: 0, restarted: false };
+    let share = 1.0 / members.len() as f64;
+    for (member, (weights, adam)) in members.iter_mut().zip(adams).enumerate() {
+        let mut dice = Dice::new(seed.wrapping_add(member as u64));
+        let mut older: Vec<usize> = (recipe.look_back..split).collect();
+        dice.shuffle(&mut older);
+        let picked = (split..end).chain(older.into_iter().take(how.replay));
+        let mut samples: Vec<Sample> = picked.map(|target| Sample { of: 0, target: target as u32 }).collect();
+        metrics.windows = samples.len();
+        for epoch in 0..how.epochs {
+            dice.shuffle(&mut samples);
+            let loss = net::pass(
+                space,
+                weights,
+                adam,
+                &[history],
+                &samples,
+                how.batch,
+                how.learning_rate,
+                how.norm_max,
+                recipe.look_back,
+            );
+            if epoch == 0 {
+                metrics.loss_first += share * loss;
+            }
+            if epoch + 1 == how.epochs {
+                metrics.loss_last += share * loss;
+            }
+        }
+    }
+    metrics
+}
+
+impl Global {
+    /// Whether the model may speak about a series that ends at `last`: same exchange, nothing learnt from beyond its end.
+    pub(crate) fn check_fits(&self, series: &Series, last: NaiveDate) -> Result<(), ForecastError> {
+        if self.exchange() != series.ticker().exchange() {
+            let (exchange, ticker) = (self.exchange(), series.ticker().clone());
+            return Err(ForecastError::WrongExchange { exchange, ticker });
+        }
+        if self.cutoff() > last {
+            return Err(ForecastError::SeenFuture { ticker: series.ticker().clone(), as_of: self.cutoff(), last });
+        }
+        Ok(())
+    }
 }

@@ -1,15 +1,16 @@
 //! The part of a series that is used, checked and scaled, and the hash that names exactly that part.
 
-use crate::{ForecastError, Scale};
+use crate::{ForecastError, MarketReturns, Scale, features, math::ln};
 use chrono::NaiveDate;
 use market::{MIN_CLOSES, Series};
 use sha2::{Digest, Sha256};
 
-/// Training, serving and the input hash read the newest so many closes; what lies before changes no bit of the answer.
-/// 750 windows, the 15 sessions before them, and more than enough for the volatility to forget where it began.
-pub const HISTORY_CLOSES: usize = 1024;
+/// Training, serving and the input hash read the newest so many closes; what lies before changes no bit of the answer. About ten
+/// years: enough to replay from, and far more than the volatility needs to forget where it began.
+pub const HISTORY_CLOSES: usize = 2560;
 
-/// A series made ready. With n returns used: `sessions` and `z` hold n values, `sigma` n + 1.
+/// A series made ready. With n returns used: `sessions` and `z` hold n values, `sigma` n + 1, `inputs` n × 5.
+#[derive(Debug)]
 pub(crate) struct History {
     /// The session to which each return belongs.
     pub sessions: Vec<NaiveDate>,
@@ -17,6 +18,8 @@ pub(crate) struct History {
     pub z: Vec<f64>,
     /// Volatility expected for each return before it was known; the last is the next session's.
     pub sigma: Vec<f64>,
+    /// What a model reads of each session; see `features.rs`.
+    pub inputs: Vec<f32>,
     /// The newest close.
     pub last_close: f64,
     /// Its session.
@@ -24,8 +27,20 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// The newest closes of `series`, standardised.
-    pub(crate) fn of(series: &Series, scale: &Scale) -> Result<Self, ForecastError> {
+    /// The newest closes of `series`, standardised, with the inputs of all sessions.
+    pub(crate) fn of(series: &Series, market: &MarketReturns, scale: &Scale) -> Result<Self, ForecastError> {
+        Self::with_inputs_after(series, market, scale, NaiveDate::MIN, 0)
+    }
+
+    /// The same, but the inputs only of the sessions after `after` and of `look_back` before these: all that is needed to go on from a
+    /// model that has seen `after`.
+    pub(crate) fn with_inputs_after(
+        series: &Series,
+        market: &MarketReturns,
+        scale: &Scale,
+        after: NaiveDate,
+        look_back: usize,
+    ) -> Result<Self, ForecastError> {
         let ticker = series.ticker();
         let all = series.bars();
         let (Some(last), true) = (all.last(), all.len() >= MIN_CLOSES) else {
@@ -38,14 +53,27 @@ impl History {
         if let Some(bad) = used.iter().find(|bar| !(bar.close.is_finite() && bar.close > 0.0)) {
             return Err(not_finite("the close", bad.session));
         }
-        let returns = series.log_returns();
-        let returns = &returns[all.len() - used.len()..];
+        let returns = log_returns(used, series.factors());
         let sessions: Vec<NaiveDate> = used[1..].iter().map(|bar| bar.session).collect();
         if let Some((_, session)) = returns.iter().zip(&sessions).find(|(r, _)| r.is_nan()) {
             return Err(not_finite("the return", *session));
         }
-        let scaled = scale.apply(returns);
-        Ok(Self { sessions, z: scaled.z, sigma: scaled.sigma, last_close: last.close, last_session: last.session })
+        let scaled = scale.apply(&returns);
+        let first = sessions.partition_point(|session| *session <= after).saturating_sub(look_back);
+        let inputs = features::inputs(used, &returns, &scaled, market, first);
+        Ok(Self {
+            sessions,
+            z: scaled.z,
+            sigma: scaled.sigma,
+            inputs,
+            last_close: last.close,
+            last_session: last.session,
+        })
+    }
+
+    /// Index of the first return after `session` that has a full window before it.
+    pub(crate) fn first_after(&self, session: NaiveDate, look_back: usize) -> usize {
+        self.sessions.partition_point(|at| *at <= session).max(look_back.min(self.z.len()))
     }
 
     /// The volatility expected for the session after the last close (standard deviation of its log return).
@@ -54,20 +82,30 @@ impl History {
     }
 }
 
-/// SHA-256, hex, of what training reads: ticker, and of the newest [`HISTORY_CLOSES`] bars session and close, and the
-/// factors whose ex-date lies after the first of these bars, up to the last. Older bars, volumes, and actions announced
-/// for later change nothing.
-pub fn input_hash(series: &Series) -> String {
-    series.last_session().map_or_else(|| hash_through(series, NaiveDate::MIN), |last| hash_through(series, last))
+/// Log returns of the closes against each session's reference price, as [`Series::log_returns`] has them, in our own arithmetic.
+fn log_returns(bars: &[market::Bar], factors: &[market::Factor]) -> Vec<f64> {
+    let between = |from: NaiveDate, to: NaiveDate| -> f64 {
+        factors.iter().filter(|f| f.session > from && f.session <= to).map(|f| f.factor).product()
+    };
+    let change = |pair: &[market::Bar]| ln(pair[1].close / (pair[0].close * between(pair[0].session, pair[1].session)));
+    bars.windows(2).map(change).collect()
+}
+
+/// SHA-256, hex, of what training reads: ticker; of the newest [`HISTORY_CLOSES`] bars session, high, low, close and volume; the factors
+/// whose ex-date lies after the first of these bars, up to the last; and the market's returns over the same time. Older bars, and actions
+/// announced for later, change nothing.
+pub fn input_hash(series: &Series, market: &MarketReturns) -> String {
+    let through = series.last_session().unwrap_or(NaiveDate::MIN);
+    hash_through(series, market, through)
 }
 
 /// [`input_hash`] for a forecast of `target`: covers also the factors that take effect after the last close, up to
 /// `target`. The two are equal when there are none.
-pub fn input_hash_for(series: &Series, target: NaiveDate) -> String {
-    hash_through(series, series.last_session().map_or(target, |last| last.max(target)))
+pub fn input_hash_for(series: &Series, market: &MarketReturns, target: NaiveDate) -> String {
+    hash_through(series, market, series.last_session().map_or(target, |last| last.max(target)))
 }
 
-fn hash_through(series: &Series, through: NaiveDate) -> String {
+fn hash_through(series: &Series, market: &MarketReturns, through: NaiveDate) -> String {
     let used = newest(series.bars());
     let mut hash = Sha256::new();
     // Every field has a fixed width or a length before it, so that no two inputs write the same bytes.
@@ -77,7 +115,10 @@ fn hash_through(series: &Series, through: NaiveDate) -> String {
     hash.update((used.len() as u64).to_le_bytes());
     for bar in used {
         hash.update(day(bar.session));
-        hash.update(bar.close.to_bits().to_le_bytes());
+        for number in [Some(bar.close), bar.high, bar.low, bar.volume] {
+            // Unknown is a number that no price is.
+            hash.update(number.unwrap_or(-1.0).to_bits().to_le_bytes());
+        }
     }
     let first = used.first().map_or(NaiveDate::MIN, |bar| bar.session);
     let mut factors: Vec<([u8; 4], NaiveDate, f64)> = series
@@ -90,6 +131,13 @@ fn hash_through(series: &Series, through: NaiveDate) -> String {
     for (day, _, factor) in factors {
         hash.update(day);
         hash.update(factor.to_bits().to_le_bytes());
+    }
+    hash.update([0xff]);
+    let last = used.last().map_or(NaiveDate::MIN, |bar| bar.session);
+    for of in market.days().iter().filter(|of| of.session > first && of.session <= last) {
+        hash.update(day(of.session));
+        hash.update(of.mean_return.to_bits().to_le_bytes());
+        hash.update(of.tickers.to_le_bytes());
     }
     hex::encode(hash.finalize())
 }
@@ -123,7 +171,7 @@ mod tests {
             let known = MIN_CLOSES + ((bars.len() - MIN_CLOSES) as f64 * cut) as usize;
             let ticker = Ticker::parse("NEPSE:NABIL").unwrap();
             let of = |bars: &[market::Bar]| {
-                History::of(&Series::new(ticker.clone(), bars.to_vec(), vec![]).unwrap(), &Scale::default()).unwrap()
+                History::of(&Series::new(ticker.clone(), bars.to_vec(), vec![]).unwrap(), &MarketReturns::default(), &Scale::default()).unwrap()
             };
             let (then, now) = (of(&bars[..known]), of(&bars));
             prop_assert_eq!(&then.z, &now.z[..known - 1]);

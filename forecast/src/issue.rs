@@ -1,15 +1,15 @@
 //! Issuing a forecast: which session comes next, what a reader must be told, and the prediction itself. In come a model, a series and the
 //! market's time, out goes what is stored and served; workers and the API say the same because both ask here.
 
-use crate::{Ask, ForecastError, Model, predict};
+use crate::{Ask, ForecastError, MarketReturns, Models, Predicted, predict};
 use chrono::{DateTime, NaiveDate, Utc};
-use market::{Exchange, Flag, Forecast, MIN_CLOSES, Series, next_session};
+use market::{Exchange, Flag, MIN_CLOSES, Series, next_session};
 
-/// A forecast and how it may be counted.
+/// A forecast, the others beside it, and how they may be counted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Issued {
-    /// The forecast.
-    pub forecast: Forecast,
+    /// What is served, and what the others say.
+    pub predicted: Predicted,
     /// Its target session had opened already: it is served, flagged, and never counts in the record.
     pub hindcast: bool,
 }
@@ -17,23 +17,17 @@ pub struct Issued {
 /// How many of the newest sessions the exchange's week is learnt from.
 const WEEK_FROM: usize = 40;
 
-/// Forecasts the session after the newest bar, at the market's time `now`; the baseline when there is no model, or when the
-/// model has seen sessions that this series lacks (its bars were never archived).
+/// Forecasts the session after the newest bar, at the market's time `now`. A model that has seen sessions which this series lacks (its bars were
+/// never archived) does not speak.
+///
+/// `session`: the newest that the exchange is known to have had; a thin ticker that did not trade in it has an older newest bar.
 ///
 /// # Errors
 /// Those of [`predict()`]; fewer than 16 closes is [`ForecastError::TooFewCloses`].
-pub fn issue(model: Option<&Model>, series: &Series, now: DateTime<Utc>) -> Result<Issued, ForecastError> {
-    issue_after(model, series, None, now)
-}
-
-/// The same for the session after `session`, the newest that the exchange is known to have had: a thin ticker that did not trade in it
-/// has an older newest bar.
-///
-/// # Errors
-/// Those of [`issue()`].
-pub fn issue_after(
-    model: Option<&Model>,
+pub fn issue(
+    models: Models<'_>,
     series: &Series,
+    market: &MarketReturns,
     session: Option<NaiveDate>,
     now: DateTime<Utc>,
 ) -> Result<Issued, ForecastError> {
@@ -46,9 +40,12 @@ pub fn issue_after(
     let (target, target_basis) = next_session(exchange, newest, &observed);
     let hindcast = now >= opens_at(exchange, target);
     let flags = if hindcast { vec![Flag::StaleData] } else { Vec::new() };
-    let model = model.filter(|model| model.as_of() <= as_of);
-    let forecast = predict(model, series, &Ask { target, target_basis, issued_at: now, flags })?;
-    Ok(Issued { forecast, hindcast })
+    let models = Models {
+        own: models.own.filter(|own| own.as_of() <= as_of),
+        global: models.global.filter(|global| global.cutoff() <= as_of),
+    };
+    let predicted = predict(models, series, market, &Ask { target, target_basis, issued_at: now, flags })?;
+    Ok(Issued { predicted, hindcast })
 }
 
 /// The instant at which the session opens; from then on a forecast of it is hindsight.
@@ -75,18 +72,38 @@ mod tests {
     #[test]
     fn the_target_is_the_next_session_and_hindsight_is_said() {
         // 20 sessions end on Friday 2024-01-26; Monday opens at 09:30 in New York.
-        let before = issue(None, &series(20), "2024-01-29T14:29:59Z".parse().unwrap()).unwrap();
-        assert_eq!(before.forecast.target, "2024-01-29".parse::<NaiveDate>().unwrap());
-        assert!(!before.hindcast && !before.forecast.flags.contains(&Flag::StaleData));
-        let after = issue(None, &series(20), "2024-01-29T14:30:00Z".parse().unwrap()).unwrap();
-        assert!(after.hindcast && after.forecast.flags.contains(&Flag::StaleData));
-        assert_eq!(before.forecast.input_hash, after.forecast.input_hash);
+        let before = issue(
+            Models::default(),
+            &series(20),
+            &MarketReturns::default(),
+            None,
+            "2024-01-29T14:29:59Z".parse().unwrap(),
+        )
+        .unwrap();
+        assert_eq!(before.predicted.served.target, "2024-01-29".parse::<NaiveDate>().unwrap());
+        assert!(!before.hindcast && !before.predicted.served.flags.contains(&Flag::StaleData));
+        let after = issue(
+            Models::default(),
+            &series(20),
+            &MarketReturns::default(),
+            None,
+            "2024-01-29T14:30:00Z".parse().unwrap(),
+        )
+        .unwrap();
+        assert!(after.hindcast && after.predicted.served.flags.contains(&Flag::StaleData));
+        assert_eq!(before.predicted.served.input_hash, after.predicted.served.input_hash);
     }
 
     #[test]
     fn too_few_closes_are_told() {
         for count in [0, 1, 15] {
-            let refused = issue(None, &series(count), "2024-01-29T12:00:00Z".parse().unwrap());
+            let refused = issue(
+                Models::default(),
+                &series(count),
+                &MarketReturns::default(),
+                None,
+                "2024-01-29T12:00:00Z".parse().unwrap(),
+            );
             assert!(matches!(refused, Err(ForecastError::TooFewCloses { need: MIN_CLOSES, .. })), "{count}");
         }
     }

@@ -7,32 +7,39 @@
 //! Nothing here looks ahead: a session's volatility is taken from the sessions before it, and calibration uses only
 //! predictions made before their outcome was trained on.
 
-mod adam;
+pub mod backtest;
 mod baseline;
 mod bytes;
 mod error;
 pub mod evaluate;
+mod features;
 mod finetune;
+mod gate;
+mod global;
 mod history;
-mod interval;
 mod issue;
-mod lstm;
+mod market_returns;
+mod math;
 mod model;
+mod net;
 mod predict;
 mod recipe;
 mod scale;
 mod seed;
+mod student;
 mod track;
-mod train;
-mod windows;
 
 pub use baseline::{METHOD, baseline};
 pub use error::ForecastError;
 pub use finetune::finetune;
+pub use gate::Verdict;
+pub use global::{Global, GlobalMetrics, pretrain};
+pub(crate) use history::History;
 pub use history::{HISTORY_CLOSES, input_hash, input_hash_for};
-pub use issue::{Issued, issue, issue_after, opens_at};
+pub use issue::{Issued, issue, opens_at};
+pub use market_returns::{MARKET_TICKERS_MIN, MarketReturns};
 pub use model::{Metrics, Model};
-pub use predict::{Ask, predict};
-pub use recipe::{Pass, Recipe};
+pub use predict::{Ask, Models, Predicted, predict};
+pub use recipe::{Finetune, Gate, INPUTS, Pretrain, Recipe, Trust};
 pub use scale::Scale;
-pub use seed::seed_for;
+pub use seed::{seed_for, seed_for_exchange};

@@ -1,13 +1,14 @@
-//! A model: weights, the recipe that made them, the track that calibrates them, and where they come from.
+//! A ticker's own model: its copy of the global model, continued on its closes, with the record of what it and the global model said of
+//! each session before its close was known.
 
-use crate::{ForecastError, Recipe, adam::Adam, bytes, history::History, lstm::Weights, track::Track};
+use crate::{ForecastError, Recipe, bytes, net::Members, track::Track};
 use chrono::NaiveDate;
+use kernel::Adam;
 use market::{Series, Ticker};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::ops::Range;
 
-/// One ticker's model. It never changes: continuing it makes another one, whose parent it is.
+/// One ticker's own model. It never changes: continuing it makes another one, whose parent it is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
     draft: Draft,
@@ -18,22 +19,18 @@ pub struct Model {
 /// How the training went, for the registry and the dashboard.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
-    /// Windows trained on.
+    /// Windows shown per epoch, replay included.
     pub windows: usize,
-    /// Epochs done.
-    pub epochs: usize,
-    /// Mean squared error over the first epoch, in units of z²; `None` when there was no window.
-    pub loss_first: Option<f64>,
+    /// Mean negative log density over the first epoch, mean over members.
+    pub loss_first: f64,
     /// The same over the last epoch.
-    pub loss_last: Option<f64>,
-    /// Root mean square of the newest standardised errors, averaged with 1 where they are few: 1 is as volatile as expected.
-    pub residual_std: f64,
-    /// How much of the mean is believed, 0 to 1, as of the newest session.
-    pub mean_weight: f64,
-    /// Sessions in the track.
-    pub tracked: usize,
-    /// Optimiser steps since creation.
+    pub loss_last: f64,
+    /// Optimiser steps since its copy was taken, per member.
     pub steps: u64,
+    /// Realised sessions since its copy was taken: what the gate may judge by.
+    pub shadowed: usize,
+    /// Whether its copy was taken anew because the former one had become worse than the global model.
+    pub restarted: bool,
 }
 
 /// All of a model but its bytes and their hash.
@@ -41,12 +38,23 @@ pub struct Metrics {
 pub(crate) struct Draft {
     pub ticker: Ticker,
     pub recipe: Recipe,
+    /// The model that it continues.
     pub parent: Option<String>,
+    /// Hash of the global model against which it is judged.
+    pub global: String,
+    /// The newest session that it was trained on.
     pub as_of: NaiveDate,
+    /// The session at which its copy was taken: sessions after it were forecast in the shadow before they were learnt.
+    pub since: NaiveDate,
     pub seed: u64,
-    pub weights: Weights,
-    pub adam: Adam,
-    pub track: Track,
+    pub members: Members,
+    pub adams: Vec<Adam>,
+    /// What this line of models said.
+    pub own: Track,
+    /// What the global model said.
+    pub base: Track,
+    /// The global model's slope; see [`crate::Global::slope`].
+    pub slope: f64,
     pub metrics: Metrics,
 }
 
@@ -77,6 +85,11 @@ impl Model {
         self.draft.parent.as_deref()
     }
 
+    /// Hash of the global model against which it is judged.
+    pub fn global(&self) -> &str {
+        &self.draft.global
+    }
+
     /// The newest session that it was trained on.
     pub fn as_of(&self) -> NaiveDate {
         self.draft.as_of
@@ -102,16 +115,8 @@ impl Model {
         self.draft.metrics
     }
 
-    pub(crate) fn weights(&self) -> &Weights {
-        &self.draft.weights
-    }
-
-    pub(crate) fn adam(&self) -> &Adam {
-        &self.draft.adam
-    }
-
-    pub(crate) fn track(&self) -> &Track {
-        &self.draft.track
+    pub(crate) fn draft(&self) -> &Draft {
+        &self.draft
     }
 
     /// Whether the model may speak about a series that ends at `last`: same ticker, nothing seen from beyond its end.
@@ -124,13 +129,5 @@ impl Model {
             return Err(ForecastError::SeenFuture { ticker: self.ticker().clone(), as_of: self.as_of(), last });
         }
         Ok(())
-    }
-
-    /// Indices of the returns that came after the model's training and have a full window; the newest `track_max`.
-    pub(crate) fn unseen(&self, history: &History) -> Range<usize> {
-        let recipe = self.recipe();
-        let after = history.sessions.partition_point(|session| *session <= self.as_of());
-        let n = history.z.len();
-        after.max(recipe.look_back.min(n)).max(n.saturating_sub(recipe.track_max))..n
     }
 }

@@ -1,15 +1,16 @@
-//! One forecast: the model's mean as far as it is believed, the interval its past errors suggest, the baseline beside it.
+//! The forecasts of one session: what the ticker's own model, the global one and the baseline each say, and which of them is served.
 
 use crate::{
-    ForecastError, METHOD, Model, Scale,
+    ForecastError, Global, METHOD, MarketReturns, Model, Recipe, Scale, Verdict,
     baseline::{self, Reference, price},
+    finetune::{base_track, foresee, own_track},
+    gate,
     history::{History, input_hash_for},
-    interval::spread,
-    lstm::Net,
-    windows,
+    net, student,
+    track::{Belief, Said, Track},
 };
 use chrono::{DateTime, NaiveDate, Utc};
-use market::{Bar, Baseline, Flag, Forecast, Interval, Origin, Series, TargetBasis, round4};
+use market::{Bar, Baseline, Flag, Forecast, Interval, MadeBy, Series, TargetBasis, round4};
 use sha2::{Digest, Sha256};
 
 /// What is asked for, beside the series itself.
@@ -25,102 +26,249 @@ pub struct Ask {
     pub flags: Vec<Flag>,
 }
 
-/// The forecast for the session asked for. Without a model it is the baseline's, origin `Baseline`, flag `ColdStart`.
-///
-/// The model must not have seen a session after the end of `series`. Sessions that it has not seen yet are predicted
-/// here first, one step ahead each, and their errors count in the calibration like those stored with it.
-/// Flags added here: `ColdStart`, `CorporateAction`, `ShortHistory`, `ThinTrading`.
-pub fn predict(model: Option<&Model>, series: &Series, ask: &Ask) -> Result<Forecast, ForecastError> {
-    let scale = model.map_or_else(Scale::default, |model| model.recipe().scale);
-    let history = History::of(series, &scale)?;
-    let reference = Reference::of(series, &history, ask.target)?;
-    // The baseline keeps its own scale: it must not change with the recipe that it is compared with.
-    let baseline = baseline::baseline(series, ask.target)?;
-    let opinion = match model {
-        Some(model) => opinion(model, series, &history, reference.price)?,
-        None => Opinion::of_baseline(&baseline),
-    };
-    Ok(Forecast {
-        ticker: series.ticker().clone(),
-        as_of: history.last_session,
-        target: ask.target,
-        target_basis: ask.target_basis,
-        issued_at: ask.issued_at,
-        currency: series.ticker().exchange().currency().to_owned(),
-        last_close: history.last_close,
-        reference_price: reference.price,
-        point: opinion.point,
-        change: round4(opinion.point - reference.price),
-        change_pct: round4((opinion.point / reference.price - 1.0) * 100.0),
-        interval80: opinion.interval80,
-        interval95: opinion.interval95,
-        p_up: opinion.p_up,
-        sigma: history.sigma_next(),
-        mean_weight: opinion.mean_weight,
-        baseline,
-        origin: if model.is_some() { Origin::Model } else { Origin::Baseline },
-        recipe: model.map_or_else(|| METHOD.to_owned(), |model| model.recipe().id()),
-        model_version: model.map_or_else(|| hex::encode(Sha256::digest([])), |model| model.hash().to_owned()),
-        input_hash: input_hash_for(series, ask.target),
-        n_history: series.bars().len(),
-        flags: flags(model, series, &reference, ask),
-    })
+/// The models at hand for a ticker; either may be missing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Models<'a> {
+    /// The global model of its exchange.
+    pub global: Option<&'a Global>,
+    /// Its own model; it does not speak without the global one it is judged against.
+    pub own: Option<&'a Model>,
 }
 
-/// The numbers on which model and baseline may differ.
+/// What is served, and what the others would have said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Predicted {
+    /// The champion's forecast.
+    pub served: Forecast,
+    /// Who that is, and why.
+    pub verdict: Verdict,
+    /// The own model's forecast, served or not.
+    pub own: Option<Forecast>,
+    /// The global model's forecast, served or not.
+    pub global: Option<Forecast>,
+}
+
+/// Forecasts the session asked for. Without a global model, or with fewer closes than the recipe wants, the baseline is served.
+///
+/// No model may have seen a session after the end of `series`. Sessions since its training are forecast here first, one step ahead
+/// each, and count in the record like those stored with it.
+/// Flags added here: `ColdStart`, `CorporateAction`, `ShortHistory`, `ThinTrading`.
+///
+/// # Errors
+/// Too few closes for anything, numbers that are not finite, models of another ticker or exchange, a target that has passed.
+pub fn predict(
+    models: Models<'_>,
+    series: &Series,
+    market: &MarketReturns,
+    ask: &Ask,
+) -> Result<Predicted, ForecastError> {
+    let opinions = match models.global {
+        Some(global) if series.bars().len() >= global.recipe().trust.closes_min => {
+            Some(opinions(global, models.own, series, market)?)
+        }
+        _ => None,
+    };
+    // The baseline keeps its own scale: it must not change with the recipe that it is compared with.
+    let plain = History::with_inputs_after(series, market, &Scale::default(), NaiveDate::MAX, 0)?;
+    let frame = Frame::of(series, market, &plain, ask)?;
+    let Some(opinions) = opinions else {
+        let reason = match models.global {
+            None => "the exchange has no model yet".to_owned(),
+            Some(global) => format!(
+                "{} closes are known and a model speaks from {} on",
+                series.bars().len(),
+                global.recipe().trust.closes_min
+            ),
+        };
+        let verdict = Verdict { champion: MadeBy::Baseline, reason, restart: false };
+        let served = Forecast { reason: verdict.reason.clone(), ..frame.baseline_forecast(Flag::ColdStart) };
+        return Ok(Predicted { served, verdict, own: None, global: None });
+    };
+    let own = opinions
+        .own
+        .as_ref()
+        .map(|(model, opinion)| frame.forecast(opinion, MadeBy::Own, model.recipe(), model.hash()));
+    let global =
+        models.global.map(|global| frame.forecast(&opinions.global, MadeBy::Global, global.recipe(), global.hash()));
+    let served = match (opinions.verdict.champion, &own, &global) {
+        (MadeBy::Own, Some(own), _) => own.clone(),
+        (MadeBy::Global, _, Some(global)) => global.clone(),
+        _ => frame.baseline_forecast(Flag::ModelSetAside),
+    };
+    let served = Forecast { reason: opinions.verdict.reason.clone(), ..served };
+    Ok(Predicted { served, verdict: opinions.verdict, own, global })
+}
+
+/// What one line of models says of the target.
 struct Opinion {
-    point: f64,
-    interval80: Interval,
-    interval95: Interval,
-    p_up: Option<f64>,
+    belief: Belief,
+    said: Said,
     mean_weight: f64,
+    sigma: f64,
 }
 
 impl Opinion {
-    fn of_baseline(baseline: &Baseline) -> Self {
-        let (point, interval80, interval95) = (baseline.point, baseline.interval80, baseline.interval95);
-        Self { point, interval80, interval95, p_up: None, mean_weight: 0.0 }
+    fn of(track: &Track, belief: Belief, slope: f64, recipe: &Recipe, sigma: f64) -> Self {
+        Self { belief, said: track.say(&belief, slope, recipe), mean_weight: track.mean_weight(slope, recipe), sigma }
     }
 }
 
-fn opinion(model: &Model, series: &Series, history: &History, reference: f64) -> Result<Opinion, ForecastError> {
-    let (ticker, recipe) = (series.ticker(), model.recipe());
-    model.check_fits(series, history.last_session)?;
-    // The sessions that the model has not seen, and after them the future.
-    let unseen = model.unseen(history);
-    let first = unseen.start;
-    let cut = windows::cut(&history.z, first..history.z.len() + 1, recipe.look_back);
-    let mut means = Net::frozen(model.weights())
-        .and_then(|net| net.means(&cut, recipe.look_back, recipe.batch))
-        .map_err(ForecastError::tensor(ticker, "predicting"))?;
-    let mu = means.pop().filter(|mu| mu.is_finite()).ok_or_else(|| ForecastError::NotFinite {
-        ticker: ticker.clone(),
-        what: "the predicted mean",
-        session: None,
-    })?;
-    let mut track = model.track().clone();
-    track.extend(history, first, &means, recipe);
-    let mean_weight = track.mean_weight(ticker.exchange(), recipe);
-    let spread = spread(&track.residuals(history, mean_weight, recipe), recipe);
-    let sigma = history.sigma_next();
-    let mean = mean_weight * mu;
-    // Without belief the point is the reference price itself, to the last bit.
-    let point = if mean_weight == 0.0 { reference } else { price(reference, mean * sigma) };
-    let at = |error: f64| price(reference, (mean + error) * sigma);
-    // Rounding to four decimals may push a tiny price past its neighbour; the order is kept by force.
-    let interval80 = Interval { lo: at(spread.lo80).min(point), hi: at(spread.hi80).max(point) };
-    let interval95 = Interval { lo: at(spread.lo95).min(interval80.lo), hi: at(spread.hi95).max(interval80.hi) };
-    let p_up = (mean_weight > 0.0).then(|| round4(spread.p_above_zero(mean)));
-    Ok(Opinion { point, interval80, interval95, p_up, mean_weight })
+struct Opinions<'a> {
+    own: Option<(&'a Model, Opinion)>,
+    global: Opinion,
+    verdict: Verdict,
+}
+
+fn opinions<'a>(
+    global: &Global,
+    own: Option<&'a Model>,
+    series: &Series,
+    market: &MarketReturns,
+) -> Result<Opinions<'a>, ForecastError> {
+    let recipe = global.recipe();
+    let last = series.last_session().unwrap_or(NaiveDate::MIN);
+    global.check_fits(series, last)?;
+    // Only the sessions that neither has put on record yet are looked at again.
+    let known = own.filter(|own| own.global() == global.hash());
+    let after = own.map_or(global.cutoff(), |own| known.map_or_else(|| global.cutoff().min(own.as_of()), Model::as_of));
+    let history = History::with_inputs_after(series, market, &recipe.scale, after, recipe.look_back)?;
+    let mut space = net::workspace(recipe);
+    let next = history.z.len();
+    let sound = |belief: Belief| {
+        let ticker = series.ticker().clone();
+        Some(belief).filter(Belief::is_sound).ok_or(ForecastError::NotFinite {
+            ticker,
+            what: "the prediction",
+            session: None,
+        })
+    };
+    let base = base_track(&mut space, global, known, &history, recipe);
+    let belief = foresee(&mut space, &global.draft.members, &history, next..next + 1, recipe)[0];
+    let said_by_global = Opinion::of(&base, sound(belief)?, global.slope(), recipe, history.sigma_next());
+    let mut said_by_own = None;
+    let verdict = match own {
+        None => gate::judge(None, &base, &recipe.gate),
+        Some(own) => {
+            own.check_fits(series, last)?;
+            let draft = own.draft();
+            let track = own_track(&mut space, draft, &history, own.recipe());
+            let belief = foresee(&mut space, &draft.members, &history, next..next + 1, own.recipe())[0];
+            let opinion = Opinion::of(&track, sound(belief)?, draft.slope, own.recipe(), history.sigma_next());
+            said_by_own = Some((own, opinion));
+            gate::judge(Some((&track, draft.since)), &base, &own.recipe().gate)
+        }
+    };
+    Ok(Opinions { own: said_by_own, global: said_by_global, verdict })
+}
+
+/// What is the same in every forecast of one session.
+struct Frame<'a> {
+    series: &'a Series,
+    ask: &'a Ask,
+    reference: Reference,
+    sigma: f64,
+    baseline: Baseline,
+    flags: Vec<Flag>,
+    market_speaks: bool,
+    input_hash: String,
+    last_close: f64,
+    as_of: NaiveDate,
+}
+
+impl<'a> Frame<'a> {
+    fn of(series: &'a Series, market: &MarketReturns, plain: &History, ask: &'a Ask) -> Result<Self, ForecastError> {
+        let reference = Reference::of(series, plain, ask.target)?;
+        let sigma = plain.sigma_next();
+        Ok(Self {
+            series,
+            ask,
+            sigma,
+            baseline: baseline::around(reference.price, sigma),
+            flags: flags(series, &reference, ask),
+            market_speaks: series.last_session().is_some_and(|session| market.speaks_of(session)),
+            input_hash: input_hash_for(series, market, ask.target),
+            last_close: plain.last_close,
+            as_of: plain.last_session,
+            reference,
+        })
+    }
+
+    fn forecast(&self, opinion: &Opinion, made_by: MadeBy, recipe: &Recipe, version: &str) -> Forecast {
+        let said = &opinion.said;
+        let reference = self.reference.price;
+        let at = |units: f64| price(reference, units * opinion.sigma);
+        // Without belief the point is the reference price itself, to the last bit.
+        let point = if opinion.mean_weight == 0.0 { reference } else { at(said.point) };
+        // Rounding to four decimals may push a tiny price past its neighbour; the order is kept by force.
+        let interval80 = Interval { lo: at(said.lo80).min(point), hi: at(said.hi80).max(point) };
+        let interval95 = Interval { lo: at(said.lo95).min(interval80.lo), hi: at(said.hi95).max(interval80.hi) };
+        let p_up =
+            (opinion.mean_weight > 0.0).then(|| round4(student::cdf(said.point / opinion.belief.s, opinion.belief.nu)));
+        let forecast = Forecast {
+            point,
+            change: round4(point - reference),
+            change_pct: round4((point / reference - 1.0) * 100.0),
+            interval80,
+            interval95,
+            p_up,
+            sigma: opinion.sigma,
+            mean_weight: opinion.mean_weight,
+            made_by,
+            recipe: recipe.id(),
+            model_version: version.to_owned(),
+            ..self.naive()
+        };
+        if self.market_speaks { forecast } else { flagged(forecast, Flag::MarketUnknown) }
+    }
+
+    /// The baseline as a forecast, and why no model speaks.
+    fn baseline_forecast(&self, why: Flag) -> Forecast {
+        flagged(self.naive(), why)
+    }
+
+    fn naive(&self) -> Forecast {
+        Forecast {
+            ticker: self.series.ticker().clone(),
+            as_of: self.as_of,
+            target: self.ask.target,
+            target_basis: self.ask.target_basis,
+            issued_at: self.ask.issued_at,
+            currency: self.series.ticker().exchange().currency().to_owned(),
+            last_close: self.last_close,
+            reference_price: self.reference.price,
+            point: self.baseline.point,
+            change: round4(self.baseline.point - self.reference.price),
+            change_pct: 0.0,
+            interval80: self.baseline.interval80,
+            interval95: self.baseline.interval95,
+            p_up: None,
+            sigma: self.sigma,
+            mean_weight: 0.0,
+            baseline: self.baseline.clone(),
+            made_by: MadeBy::Baseline,
+            reason: String::new(),
+            recipe: METHOD.to_owned(),
+            model_version: hex::encode(Sha256::digest([])),
+            input_hash: self.input_hash.clone(),
+            n_history: self.series.bars().len(),
+            flags: self.flags.clone(),
+        }
+    }
+}
+
+fn flagged(mut forecast: Forecast, flag: Flag) -> Forecast {
+    forecast.flags.push(flag);
+    forecast.flags.sort_unstable();
+    forecast.flags.dedup();
+    forecast
 }
 
 /// The caller's caveats and ours, each once, in order.
-fn flags(model: Option<&Model>, series: &Series, reference: &Reference, ask: &Ask) -> Vec<Flag> {
+fn flags(series: &Series, reference: &Reference, ask: &Ask) -> Vec<Flag> {
     let bars = series.bars();
     let window = &bars[bars.len() - market::LOOK_BACK.min(bars.len())..];
     let idle = window.iter().filter(|bar: &&Bar| bar.volume == Some(0.0)).count();
     let ours = [
-        (model.is_none(), Flag::ColdStart),
         (reference.adjusted, Flag::CorporateAction),
         (bars.len() < 250, Flag::ShortHistory),
         // A third of the window without a trade: most of what the model sees is then the same price repeated.

@@ -1,10 +1,14 @@
 //! Every number of the recipe in one struct, with its name and version. A model carries the recipe that made it.
 
 use crate::{ForecastError, Scale};
-use market::LOOK_BACK;
+use kernel::{Head, Shape};
+use market::{Exchange, LOOK_BACK};
 use serde::{Deserialize, Serialize};
 
-/// How a model is built, trained and believed. Change a number, raise the version.
+/// Numbers that one step of a window holds; see `features.rs`.
+pub const INPUTS: usize = 5;
+
+/// How models are built, trained and believed. Change a number, raise the version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
@@ -16,107 +20,202 @@ pub struct Recipe {
     pub look_back: usize,
     /// Units of the LSTM.
     pub hidden: usize,
+    /// Networks whose opinions are averaged.
+    pub members: usize,
     /// How returns become the model's numbers.
     pub scale: Scale,
-    /// Windows in one optimiser step.
-    pub batch: usize,
-    /// Gradients with a longer Euclidean norm are shortened to this.
-    pub gradient_norm_max: f64,
-    /// Training when there is no parent.
-    pub create: Pass,
-    /// Training that goes on from a parent; also the last touch of a creation, over all windows.
-    pub carry_on: Pass,
-    /// At creation one in so many of the windows, the newest, is predicted before it is trained on …
-    pub hold_out_one_in: usize,
-    /// … but never more than this.
-    pub hold_out_max: usize,
-    /// How many realised sessions the track and the calibration look back on.
-    pub track_max: usize,
-    /// With fewer tracked sessions than this the mean is not believed at all …
-    pub weight_min_sessions: usize,
-    /// … nor unless its slope is so many standard errors above zero.
-    pub weight_min_t: f64,
-    /// The mean's slope is multiplied by n ÷ (n + this), n being the tracked sessions.
-    pub weight_half: f64,
-    /// Empirical quantiles weigh n ÷ (n + this) against Student-t ones, n being the realised sessions.
-    pub empirical_half: f64,
-    /// The residuals' variance is averaged with 1, which counts as so many sessions.
-    pub variance_prior: f64,
+    /// Training of an exchange's global model.
+    pub pretrain: Pretrain,
+    /// Training of a ticker's own copy.
+    pub finetune: Finetune,
+    /// How opinions become intervals and points.
+    pub trust: Trust,
+    /// When the ticker's own copy may speak instead of the global model, and when neither may.
+    pub gate: Gate,
 }
 
-/// One kind of training.
+/// How the global model of an exchange is trained: from nothing, on all its tickers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Pass {
-    /// The newest so many windows are used.
-    pub windows: usize,
-    /// Times each window is shown.
+pub struct Pretrain {
+    /// At most so many windows are shown per epoch, drawn anew for each.
+    pub windows_max: usize,
+    /// With fewer windows there is no global model.
+    pub windows_min: usize,
+    /// The newest so many sessions are not trained on: they choose the epoch, and calibrate.
+    pub hold_out: usize,
+    /// Windows in one optimiser step.
+    pub batch: usize,
+    /// Times the windows are shown; the epoch that does best on the held-out sessions is kept.
+    pub epochs: usize,
+    /// Step size of Adam in the first epoch …
+    pub learning_rate: f64,
+    /// … falling geometrically to this in the last.
+    pub learning_rate_last: f64,
+    /// Gradients with a longer Euclidean norm are shortened to this.
+    pub norm_max: f64,
+}
+
+/// How a ticker's own copy is continued.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Finetune {
+    /// The newest so many windows are shown …
+    pub newest: usize,
+    /// … and so many drawn from all older ones, so that the past is not forgotten.
+    pub replay: usize,
+    /// Windows in one optimiser step.
+    pub batch: usize,
+    /// Times they are shown.
     pub epochs: usize,
     /// Step size of Adam.
     pub learning_rate: f64,
+    /// Gradients with a longer Euclidean norm are shortened to this.
+    pub norm_max: f64,
+    /// With fewer closes than this a ticker has no copy of its own.
+    pub closes_min: usize,
 }
 
-/// From so many multiplications on, candle's matrix library (gemm 0.19) uses threads for one product.
-const THREADED_FROM: usize = 48 * 48 * 256;
+/// How an opinion (a Student-t) becomes a point and intervals.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trust {
+    /// With fewer closes than this no model speaks: the baseline does.
+    pub closes_min: usize,
+    /// Whether the mean moves the point at all.
+    pub mean: bool,
+    /// A ticker's own slope of outcome on mean counts 1, the exchange's counts this …
+    pub slope_prior: f64,
+    /// … and is itself believed to this share.
+    pub slope_share: f64,
+    /// How many realised sessions calibration looks back on.
+    pub track_max: usize,
+    /// Weight of the empirical quantiles against those of the Student-t, once there are enough sessions.
+    pub empirical: f64,
+    /// Half of that weight is reached with so many sessions.
+    pub empirical_half: f64,
+    /// How far one miss widens an interval (log), and the misses that are due narrow it.
+    pub tracking: f64,
+    /// The least and the most that tracking may have changed a width (log).
+    pub tracking_range: (f64, f64),
+}
 
-impl Default for Recipe {
-    fn default() -> Self {
-        Self {
-            name: "lstm20".to_owned(),
-            version: 1,
-            look_back: LOOK_BACK,
-            hidden: 20,
-            scale: Scale::default(),
-            batch: 64,
-            gradient_norm_max: 1.0,
-            create: Pass { windows: 750, epochs: 6, learning_rate: 2e-3 },
-            carry_on: Pass { windows: 250, epochs: 2, learning_rate: 3e-4 },
-            hold_out_one_in: 5,
-            hold_out_max: 125,
-            track_max: 250,
-            weight_min_sessions: 60,
-            weight_min_t: 2.0,
-            weight_half: 250.0,
-            empirical_half: 120.0,
-            variance_prior: 60.0,
-        }
-    }
+/// Champion, challenger, baseline: who is served.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    /// The newest so many realised shadow forecasts are compared.
+    pub sessions: usize,
+    /// With fewer there is no judgement yet, and the global model is served.
+    pub sessions_min: usize,
+    /// The own copy is served unless it was worse by more than so many standard errors.
+    pub adopt: f64,
+    /// Worse by more than this, and it begins again from the global model.
+    pub restart: f64,
+    /// Share of closes in the 80 % interval outside of which it is not served.
+    pub coverage: (f64, f64),
+    /// Interval score ÷ the baseline's above which the baseline is served.
+    pub baseline: f64,
 }
 
 impl Recipe {
-    /// Name and version in one word, such as `lstm20-v1`.
+    /// The product's recipe for an exchange. NASDAQ: no skill in the mean was found on any year, so the point is the baseline, and
+    /// a ticker's own copy is only nudged.
+    pub fn of(exchange: Exchange) -> Self {
+        let nepse = exchange == Exchange::Nepse;
+        Self {
+            name: "lstm20x3".to_owned(),
+            version: 2,
+            look_back: LOOK_BACK,
+            hidden: 20,
+            members: 3,
+            scale: Scale::default(),
+            pretrain: Pretrain {
+                windows_max: 200_000,
+                windows_min: 1_000,
+                hold_out: 250,
+                batch: 64,
+                epochs: 16,
+                learning_rate: 2e-3,
+                learning_rate_last: 5e-5,
+                norm_max: 10.0,
+            },
+            finetune: Finetune {
+                newest: 250,
+                replay: 250,
+                batch: 64,
+                epochs: 2,
+                learning_rate: if nepse { 3e-4 } else { 1e-4 },
+                norm_max: 1.0,
+                closes_min: 250,
+            },
+            trust: Trust {
+                closes_min: 120,
+                mean: nepse,
+                slope_prior: 4.0,
+                slope_share: 0.5,
+                track_max: 250,
+                empirical: 0.5,
+                empirical_half: 30.0,
+                tracking: 0.02,
+                tracking_range: (-0.5, 0.7),
+            },
+            gate: Gate {
+                sessions: 60,
+                sessions_min: 20,
+                adopt: 1.0,
+                restart: 2.0,
+                coverage: (0.70, 0.90),
+                baseline: 1.05,
+            },
+        }
+    }
+
+    /// A training that ruins a model (lr 1e-3, five epochs, the newest 32 windows, no replay): what the gate must stand up to.
+    pub fn poisoned(exchange: Exchange) -> Self {
+        let good = Self::of(exchange);
+        let finetune =
+            Finetune { newest: 32, replay: 0, epochs: 5, learning_rate: 1e-3, norm_max: 1e9, ..good.finetune };
+        Self { name: "poisoned".to_owned(), version: 1, finetune, ..good }
+    }
+
+    /// Name and version in one word, such as `lstm20x3-v2`.
     pub fn id(&self) -> String {
         format!("{}-v{}", self.name, self.version)
     }
 
-    /// Refuses numbers with which the code below would divide by zero, never end, or not fit into memory.
+    /// The shape of one member.
+    pub(crate) fn shape(&self) -> Shape {
+        Shape { inputs: INPUTS, hidden: self.hidden, look_back: self.look_back, head: Head::StudentT }
+    }
+
+    /// Refuses numbers with which the code would divide by zero, never end, or not fit into memory.
     pub(crate) fn check(&self) -> Result<(), ForecastError> {
         let positive = |value: f64| value.is_finite() && value > 0.0;
-        let pass_fits = |p: &Pass| p.windows >= 1 && p.epochs <= 1000 && positive(p.learning_rate);
+        let (p, f, t, g) = (&self.pretrain, &self.finetune, &self.trust, &self.gate);
         let wrong = if self.look_back != LOOK_BACK {
             "look_back"
         } else if !(1..=256).contains(&self.hidden) {
             "hidden"
+        } else if !(1..=16).contains(&self.members) {
+            "members"
         } else if !self.scale.is_sound() {
             "scale"
-        } else if self.batch == 0 || self.batch.saturating_mul(4 * self.hidden * self.hidden) >= THREADED_FROM {
-            // Larger products may be split among threads, and then nobody promises the same bits.
-            "batch, or hidden for this batch,"
-        } else if !pass_fits(&self.create) || !pass_fits(&self.carry_on) {
-            "create or carry_on"
-        } else if self.hold_out_one_in < 2 || self.track_max == 0 || self.track_max > 10_000 {
-            "hold_out_one_in or track_max"
-        } else if ![
-            self.gradient_norm_max,
-            self.weight_min_t,
-            self.weight_half,
-            self.empirical_half,
-            self.variance_prior,
-        ]
-        .into_iter()
-        .all(positive)
+        } else if !(1..=4096).contains(&p.batch) || !(1..=4096).contains(&f.batch) {
+            "batch"
+        } else if p.epochs == 0 || p.epochs > 1000 || f.epochs > 1000 {
+            "epochs"
+        } else if ![p.learning_rate, p.learning_rate_last, p.norm_max, f.learning_rate, f.norm_max]
+            .into_iter()
+            .all(positive)
         {
-            "a norm, half or prior"
+            "learning_rate or norm_max"
+        } else if !(1..=10_000).contains(&t.track_max) || g.sessions == 0 || g.sessions > t.track_max {
+            "track_max or gate.sessions"
+        } else if !(positive(t.empirical_half) && (0.0..=1.0).contains(&t.empirical) && positive(t.slope_prior)) {
+            "trust"
+        } else if !(t.tracking.is_finite() && t.tracking >= 0.0 && t.tracking_range.0 <= t.tracking_range.1) {
+            "tracking"
         } else {
             return Ok(());
         };
@@ -129,24 +228,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_is_sound_and_named() {
-        let recipe = Recipe::default();
-        assert_eq!(recipe.id(), "lstm20-v1");
-        recipe.check().unwrap();
-        let read: Recipe = serde_json::from_str(&serde_json::to_string(&recipe).unwrap()).unwrap();
-        assert_eq!(read, recipe);
+    fn the_products_recipes_are_sound_and_named() {
+        for recipe in [Exchange::Nasdaq, Exchange::Nepse].map(Recipe::of) {
+            assert_eq!(recipe.id(), "lstm20x3-v2");
+            recipe.check().unwrap();
+            let read: Recipe = serde_json::from_str(&serde_json::to_string(&recipe).unwrap()).unwrap();
+            assert_eq!(read, recipe);
+        }
+        Recipe::poisoned(Exchange::Nepse).check().unwrap();
     }
 
     #[test]
     fn senseless_numbers_are_refused() {
-        let good = Recipe::default();
+        let good = Recipe::of(Exchange::Nepse);
         for bad in [
             Recipe { look_back: 80, ..good.clone() },
             Recipe { hidden: 0, ..good.clone() },
-            Recipe { batch: 0, ..good.clone() },
-            Recipe { batch: 64, hidden: 48, ..good.clone() },
-            Recipe { hold_out_one_in: 0, ..good.clone() },
-            Recipe { weight_half: f64::NAN, ..good.clone() },
+            Recipe { members: 0, ..good.clone() },
+            Recipe { finetune: Finetune { batch: 0, ..good.finetune }, ..good.clone() },
+            Recipe { pretrain: Pretrain { learning_rate: f64::NAN, ..good.pretrain }, ..good.clone() },
             Recipe { scale: Scale { lambda: 1.0, ..Scale::default() }, ..good.clone() },
         ] {
             assert!(matches!(bad.check(), Err(ForecastError::BadRecipe { .. })), "{bad:?}");

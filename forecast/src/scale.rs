@@ -39,7 +39,7 @@ impl Scale {
     /// Standardises log returns in order of time. Infinite returns are clipped like large ones.
     pub(crate) fn apply(&self, returns: &[f64]) -> Scaled {
         // A weighted mean whose weights are tracked beside it: unbiased from the first return on, the usual EWMA later.
-        let (mut sum, mut weight) = (self.usual_weight * self.usual_sigma.powi(2), self.usual_weight);
+        let (mut sum, mut weight) = (self.usual_weight * self.usual_sigma * self.usual_sigma, self.usual_weight);
         let mut scaled = Scaled { sigma: vec![], z: vec![] };
         for r in returns {
             let sigma = (sum / weight).sqrt().max(self.sigma_floor);

@@ -1,7 +1,7 @@
 //! All randomness of this crate: a seed made from names, and a generator whose numbers no library update can change.
 
 use chrono::NaiveDate;
-use market::Ticker;
+use market::{Exchange, Ticker};
 use rand_chacha::{
     ChaCha20Rng,
     rand_core::{RngCore, SeedableRng},
@@ -10,7 +10,17 @@ use sha2::{Digest, Sha256};
 
 /// The seed of a training: the same for the same ticker, session and recipe, on every machine.
 pub fn seed_for(ticker: &Ticker, as_of: NaiveDate, recipe_id: &str) -> u64 {
-    let digest = Sha256::digest(format!("{ticker}|{as_of}|{recipe_id}"));
+    seed_of(&format!("{ticker}|{as_of}|{recipe_id}"))
+}
+
+/// The seed of a pre-training.
+pub fn seed_for_exchange(exchange: Exchange, as_of: NaiveDate, recipe_id: &str) -> u64 {
+    seed_of(&format!("{exchange}|{as_of}|{recipe_id}"))
+}
+
+/// The seed that a name stands for.
+fn seed_of(name: &str) -> u64 {
+    let digest = Sha256::digest(name);
     digest.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
 }
 
@@ -32,7 +42,7 @@ impl Dice {
     }
 
     /// Fisher and Yates.
-    pub(crate) fn shuffle(&mut self, items: &mut [usize]) {
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             let pick = (u128::from(self.0.next_u64()) * (last as u128 + 1)) >> 64;
             items.swap(last, pick as usize);

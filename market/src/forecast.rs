@@ -29,14 +29,28 @@ pub struct Baseline {
     pub interval95: Interval,
 }
 
-/// Whose numbers the forecast carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Whose numbers a forecast carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Origin {
+pub enum MadeBy {
     /// The ticker's own model.
-    Model,
-    /// No model yet, or none fit to serve: the baseline is what we say.
+    #[serde(alias = "model")]
+    Own,
+    /// The model that all tickers of its exchange share.
+    Global,
+    /// The naive forecast: no model yet, or none fit to serve.
     Baseline,
+}
+
+impl MadeBy {
+    /// The word in tables, API and chat.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MadeBy::Own => "own",
+            MadeBy::Global => "global",
+            MadeBy::Baseline => "baseline",
+        }
+    }
 }
 
 /// What a reader should know before trusting the numbers.
@@ -53,6 +67,10 @@ pub enum Flag {
     CorporateAction,
     /// Fewer than 250 sessions of history.
     ShortHistory,
+    /// The market's own return of the newest session was not known: the last known one, or none, stood in for it.
+    MarketUnknown,
+    /// The models' intervals have been worse than the baseline's of late: the baseline is served.
+    ModelSetAside,
 }
 
 /// A forecast of one ticker's close for one session. `point` and intervals are prices in `currency`.
@@ -93,7 +111,11 @@ pub struct Forecast {
     /// The naive forecast for the same session.
     pub baseline: Baseline,
     /// Whose numbers these are.
-    pub origin: Origin,
+    #[serde(alias = "origin")]
+    pub made_by: MadeBy,
+    /// Why it is theirs that are served, in words; empty where it was not asked.
+    #[serde(default)]
+    pub reason: String,
     /// Name and version of the recipe.
     pub recipe: String,
     /// SHA-256 of the model's weights file, hex; of the empty input for a baseline forecast.

@@ -85,7 +85,12 @@ impl Series {
     /// Log returns of the closes against each session's reference price: ln(close_t / (close_{t-1} × factor_t)).
     /// Shape: one value fewer than there are bars; value `i` belongs to bar `i + 1`.
     pub fn log_returns(&self) -> Vec<f64> {
-        self.bars
+        self.log_returns_from(0)
+    }
+
+    /// The same of the bars from index `first` on; empty when there are not two.
+    pub fn log_returns_from(&self, first: usize) -> Vec<f64> {
+        self.bars[first.min(self.bars.len())..]
             .windows(2)
             .map(|pair| (pair[1].close / (pair[0].close * self.factor_between(pair[0].session, pair[1].session))).ln())
             .collect()

@@ -3,9 +3,9 @@
 
 use crate::db::{Doing, Rows, StoreResult, Tx, on_tx};
 use crate::ledger::Claim;
-use crate::stores::{archive, forecasts, models, staging};
+use crate::stores::{archive, forecasts, globals, market_days, models, staging};
 use chrono::{DateTime, NaiveDate, Utc};
-use market::{Batch, Forecast};
+use market::{Batch, Exchange, Forecast, MarketDay};
 
 /// One effect.
 #[derive(Debug, Clone)]
@@ -16,14 +16,22 @@ pub enum Effect {
     RunSession(NaiveDate),
     /// What a reader of the run should know although it succeeded.
     Remark(String),
-    /// A new model, which becomes the ticker's champion.
+    /// A new model of the ticker's own; the newest is judged against the global one.
     Model(models::NewModel),
+    /// A new global model of an exchange, which serves from then on.
+    Global(globals::NewGlobal),
+    /// What the ticker adds to the market's return of its newest sessions.
+    Seen(Vec<market_days::Change>),
+    /// The market's returns of the past, from whole series.
+    MarketDays(Exchange, Vec<MarketDay>),
     /// A forecast to be kept for good.
     Forecast {
         /// The forecast.
         forecast: Box<Forecast>,
         /// Whether its target session had opened already.
         hindcast: bool,
+        /// Whether it is the one that readers get; false for a challenger's.
+        served: bool,
     },
     /// Moves the run's staged batch into the archive.
     ArchiveStaged,
@@ -61,8 +69,12 @@ impl Effect {
                 Ok(())
             }
             Effect::Model(model) => models::put(tx, model, Some(claim.run), now).await,
-            Effect::Forecast { forecast, hindcast } => {
-                forecasts::put(tx, forecast, *hindcast, Some(claim.run), now).await.map(|_| ())
+            Effect::Global(model) => globals::put(tx, model, Some(claim.run), now).await,
+            Effect::Seen(changes) => market_days::see(tx, claim.ticker(), changes, now).await,
+            Effect::MarketDays(exchange, days) => market_days::fill(tx, *exchange, days, now).await.map(|_| ()),
+            Effect::Forecast { forecast, hindcast, served } => {
+                let how = forecasts::How { hindcast: *hindcast, served: *served };
+                forecasts::put(tx, forecast, how, Some(claim.run), now).await.map(|_| ())
             }
             Effect::ArchiveStaged => match staging::get_in(tx, claim.run).await? {
                 Some(batch) => archive::put(tx, &batch, now).await.map(|_| ()),

@@ -11,6 +11,7 @@ pub mod db;
 mod delivery;
 pub mod effect;
 pub mod engine;
+pub mod exchange_duties;
 pub mod flow;
 mod held;
 pub mod ledger;

@@ -70,6 +70,12 @@ impl From<Ticker> for Subject {
     }
 }
 
+impl From<Exchange> for Subject {
+    fn from(exchange: Exchange) -> Self {
+        Subject::Exchange(exchange)
+    }
+}
+
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

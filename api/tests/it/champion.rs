@@ -1,38 +1,51 @@
 //! Forecasts of tickers whose model serves: made on a miss, stored, cached, listed.
 
 use crate::{FRIDAY, MONDAY, World, ask, csv, date, weekdays};
-use forecast::{Recipe, finetune, input_hash, seed_for};
-use market::Ticker;
+use forecast::{Global, MarketReturns, Pretrain, Recipe, Trust, pretrain};
+use market::{Series, Ticker};
 use poem::Body;
 use poem::http::Method;
 use workflows::message::Message;
-use workflows::plan::Step;
-use workflows::stores::{archive, models::NewModel};
+use workflows::plan::{PRETRAIN, Step};
+use workflows::stores::{archive, globals::NewGlobal, models::NewModel};
 use workflows::{Effect, Outcome};
 
 const AAPL: &str = "/v1/forecasts/NASDAQ/AAPL";
 
-/// Trains on the archived bars and registers the model as a run does: through the finetune step.
+/// Trains a global model on the archived bars of the ticker and registers it as a pre-training does; a small one, that learns and speaks early.
 async fn train(world: &World, ticker: &str) -> String {
     let ticker = Ticker::parse(ticker).unwrap();
     let series = archive::series(&world.stores.db, &ticker).await.unwrap().unwrap();
-    let recipe = Recipe::default();
-    let (as_of, hash) = (series.last_session().unwrap(), input_hash(&series));
-    let seed = seed_for(&ticker, as_of, &recipe.id());
-    let model = finetune(None, &series, &recipe, seed).unwrap();
-    let new = NewModel {
-        hash: model.hash().to_owned(),
-        ticker: ticker.clone(),
-        parent: None,
-        recipe: recipe.id(),
-        seed,
-        as_of,
-        input_hash: hash,
+    let global = small_global(&series);
+    register_global(world, &global).await;
+    global.hash().to_owned()
+}
+
+fn small_global(series: &Series) -> Global {
+    let exchange = series.ticker().exchange();
+    let whole = Recipe::of(exchange);
+    let pretraining = Pretrain { windows_min: 5, epochs: 1, ..whole.pretrain };
+    let trust = Trust { closes_min: 16, ..whole.trust };
+    let recipe = Recipe { members: 1, hidden: 4, pretrain: pretraining, trust, ..whole };
+    pretrain(exchange, &[series], &MarketReturns::default(), &recipe, 1).unwrap().unwrap()
+}
+
+async fn register_global(world: &World, global: &Global) {
+    let model = NewGlobal {
+        hash: global.hash().to_owned(),
+        exchange: global.exchange(),
+        recipe: global.recipe().id(),
+        seed: global.seed(),
+        as_of: global.as_of(),
+        cutoff: global.cutoff(),
         metrics: serde_json::json!({}),
-        weights: model.to_bytes(),
+        weights: global.to_bytes(),
     };
-    register(world, new).await;
-    model.hash().to_owned()
+    let mut run = world.engine.manual_run(global.exchange(), global.as_of(), true, None);
+    run.plan = &PRETRAIN;
+    let run = world.engine.start(&[run]).await.unwrap()[0].id;
+    let message = Message { run, step: Step::Pretrain, generation: 1, queue: Step::Pretrain.queue(10) };
+    world.carry_out(&message, Outcome::Done("done".to_owned()), vec![Effect::Global(model)]).await;
 }
 
 #[tokio::test]
@@ -42,9 +55,8 @@ async fn a_miss_predicts_stores_and_caches() {
     let model = train(&world, "NASDAQ:AAPL").await;
     let issued = world.get(AAPL).await;
     let body = issued.ok();
-    assert_eq!((&body["origin"], &body["model_version"]), (&"model".into(), &model.as_str().into()));
+    assert_eq!((&body["made_by"], &body["model_version"]), (&"global".into(), &model.as_str().into()));
     assert_eq!((&body["as_of"], &body["target"], &body["cached"]), (&FRIDAY.into(), &MONDAY.into(), &false.into()));
-    assert_eq!(world.get("/v1/tickers/NASDAQ/AAPL").await.ok()["model_version"], model);
     // The second reader is served from the cache and has the same forecast.
     let cached = world.get(AAPL).await.ok();
     assert_eq!((&cached["cached"], &cached["issued_at"]), (&true.into(), &body["issued_at"]));
@@ -71,7 +83,7 @@ async fn newer_prices_make_a_newer_forecast() {
     assert_eq!(world.get(AAPL).await.ok()["target"], FRIDAY);
     world.put_csv("/v1/tickers/NASDAQ/AAPL/bars", csv(rest)).await.ok();
     let body = ask(&world.with_empty_cache(), Method::GET, AAPL, &[], Body::empty()).await.ok();
-    assert_eq!((&body["as_of"], &body["target"], &body["origin"]), (&FRIDAY.into(), &MONDAY.into(), &"model".into()));
+    assert_eq!((&body["as_of"], &body["target"], &body["made_by"]), (&FRIDAY.into(), &MONDAY.into(), &"global".into()));
 }
 
 #[tokio::test]
@@ -100,33 +112,18 @@ async fn a_forecast_made_too_late_is_a_hindcast() {
 }
 
 #[tokio::test]
-async fn a_champion_ahead_of_the_archive_is_not_asked() {
+async fn a_model_ahead_of_the_archive_is_not_asked() {
     let world = World::new().await;
     world.import("NASDAQ:AAPL", 120).await;
-    let model = train(&world, "NASDAQ:AAPL").await;
-    // The champion of a ticker whose archive ends earlier: as between two steps of its first run.
+    let ticker = Ticker::parse("NASDAQ:AAPL").unwrap();
+    let series = archive::series(&world.stores.db, &ticker).await.unwrap().unwrap();
+    // An archive that ends before what the global model has learnt.
     let behind = World::new().await;
     let sessions = weekdays(120);
-    behind.put_csv("/v1/tickers/NASDAQ/AAPL/bars", csv(&sessions[..119])).await.ok();
-    let weights = world.stores.model_bytes(&model).await.unwrap().unwrap();
-    let ticker = Ticker::parse("NASDAQ:AAPL").unwrap();
-    register(
-        &behind,
-        NewModel {
-            hash: model,
-            ticker,
-            parent: None,
-            recipe: "lstm20-v1".to_owned(),
-            seed: 1,
-            as_of: date(FRIDAY),
-            input_hash: String::new(),
-            metrics: serde_json::json!({}),
-            weights,
-        },
-    )
-    .await;
+    behind.put_csv("/v1/tickers/NASDAQ/AAPL/bars", csv(&sessions[..60])).await.ok();
+    register_global(&behind, &small_global(&series)).await;
     let body = behind.get(AAPL).await.ok();
-    assert_eq!((&body["origin"], &body["as_of"]), (&"baseline".into(), &"2024-01-25".into()));
+    assert_eq!(body["made_by"], "baseline");
     assert_eq!(behind.get("/v1/forecasts").await.ok()["items"], serde_json::json!([]), "a stopgap is not stored");
 }
 
@@ -149,7 +146,10 @@ async fn a_broken_model_does_not_break_the_answer() {
         },
     )
     .await;
-    assert_eq!(world.get(AAPL).await.ok()["origin"], "baseline");
+    assert_eq!(world.get(AAPL).await.ok()["made_by"], "baseline", "the exchange has no model");
+    train(&world, "NASDAQ:AAPL").await;
+    let body = ask(&world.with_empty_cache(), Method::GET, AAPL, &[], Body::empty()).await.ok();
+    assert_eq!(body["made_by"], "global", "the ticker's own cannot be read");
 }
 
 /// Registers a model as the finetune step does.

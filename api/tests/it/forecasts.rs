@@ -15,7 +15,7 @@ async fn a_ticker_without_a_model_gets_the_baseline() {
         assert_eq!(body[field], value, "{field}");
     }
     assert_eq!(
-        (&body["origin"], &body["kind"], &body["currency"]),
+        (&body["made_by"], &body["kind"], &body["currency"]),
         (&"baseline".into(), &"forecast".into(), &"USD".into())
     );
     assert_eq!(body["flags"], serde_json::json!(["cold_start", "short_history"]));
@@ -23,7 +23,9 @@ async fn a_ticker_without_a_model_gets_the_baseline() {
     assert_eq!(body["point"], body["baseline"]["point"]);
     assert_eq!(body["n_history"], 60);
     assert!(body.get("p_up").is_none(), "no skill is claimed");
-    assert!(body["interval95"]["lo"].as_f64() < body["interval80"]["lo"].as_f64());
+    let (of80, of95) = (&body["intervals"][0], &body["intervals"][1]);
+    assert_eq!((&of80["level"], &of95["level"]), (&80.into(), &95.into()));
+    assert!(of95["lo"].as_f64() < of80["lo"].as_f64());
     assert!(body["disclaimer"].as_str().unwrap().contains("not financial advice"));
     // It is not stored: a run must still find its session without a forecast, and train.
     assert_eq!(world.get("/v1/forecasts").await.ok()["items"], serde_json::json!([]));

@@ -27,7 +27,11 @@ pub async fn run(settings: &Settings, ticker: &Ticker, json: bool) -> anyhow::Re
 
 fn in_words(ticker: &Ticker, f: &Value) -> String {
     let number = |value: &Value| value.as_f64().map_or("-".to_owned(), |n| format!("{n}"));
-    let band = |key: &str| format!("{} to {}", number(&f[key]["lo"]), number(&f[key]["hi"]));
+    let band = |level: u64| {
+        let levels = f["intervals"].as_array().into_iter().flatten();
+        let of = levels.clone().find(|of| of["level"].as_u64() == Some(level)).unwrap_or(&Value::Null);
+        format!("{} to {}", number(&of["lo"]), number(&of["hi"]))
+    };
     let currency = f["currency"].as_str().unwrap_or_default();
     let flags: Vec<&str> = f["flags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let mut lines = vec![
@@ -38,14 +42,15 @@ fn in_words(ticker: &Ticker, f: &Value) -> String {
             f["as_of"].as_str().unwrap_or("-"),
             f["change_pct"].as_f64().unwrap_or(0.0)
         ),
-        format!("  80 % range   {}", band("interval80")),
-        format!("  95 % range   {}", band("interval95")),
+        format!("  80 % range   {}", band(80)),
+        format!("  95 % range   {}", band(95)),
         format!(
             "  baseline     {} ({})",
             number(&f["baseline"]["point"]),
             f["baseline"]["method"].as_str().unwrap_or("-")
         ),
-        format!("  from         {}, {}", f["origin"].as_str().unwrap_or("-"), f["recipe"].as_str().unwrap_or("-")),
+        format!("  made by      {}, {}", f["made_by"].as_str().unwrap_or("-"), f["recipe"].as_str().unwrap_or("-")),
+        format!("               {}", f["reason"].as_str().unwrap_or("-")),
     ];
     if !flags.is_empty() {
         lines.push(format!("  note         {}", flags.join(", ")));

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// What one file of the folder is.
 #[derive(Debug, Clone, PartialEq)]
-enum Found {
+pub(super) enum Found {
     Bars(PathBuf, Ticker),
     Factors(PathBuf, Exchange),
     Ignored(PathBuf, String),
@@ -36,7 +36,7 @@ pub async fn run(settings: &Settings, folder: &Path, as_json: bool) -> anyhow::R
 }
 
 /// What the folder holds, in order.
-fn look(folder: &Path) -> anyhow::Result<Vec<Found>> {
+pub(super) fn look(folder: &Path) -> anyhow::Result<Vec<Found>> {
     let mut found = Vec::new();
     for path in sorted(folder)? {
         let name = name_of(&path);

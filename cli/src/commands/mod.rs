@@ -1,6 +1,7 @@
-//! The operator's commands, one per file. Each speaks to the API, prints a table or one JSON document, and answers its exit code.
+//! The operator's commands, one per file. Each (but `backtest`, which needs none) speaks to the API, prints a table or one JSON document, and answers its exit code.
 
 pub mod backfill;
+pub mod backtest;
 pub mod config;
 pub mod doctor;
 pub mod forecast;

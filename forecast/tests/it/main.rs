@@ -7,8 +7,10 @@ mod promises;
 mod repeat;
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
-use forecast::{Ask, Model, Recipe, finetune, predict, seed_for};
-use market::{Bar, Factor, Forecast, Series, TargetBasis, Ticker};
+use forecast::{
+    Ask, Global, MarketReturns, Model, Models, Predicted, Pretrain, Recipe, finetune, predict, pretrain, seed_for,
+};
+use market::{Bar, Exchange, Factor, Forecast, Series, TargetBasis, Ticker};
 
 pub(crate) fn ticker(text: &str) -> Ticker {
     Ticker::parse(text).unwrap()
@@ -59,18 +61,33 @@ pub(crate) fn ask(series: &Series) -> Ask {
     }
 }
 
-pub(crate) fn create(series: &Series) -> Model {
-    carry_on(None, series)
+/// The product's recipe, smaller: the code is the same, and a test waits less.
+pub(crate) fn recipe(exchange: Exchange) -> Recipe {
+    let whole = Recipe::of(exchange);
+    let pretrain = Pretrain { epochs: 2, windows_min: 40, batch: 64, ..whole.pretrain };
+    Recipe { hidden: 6, members: 2, pretrain, ..whole }
 }
 
-pub(crate) fn carry_on(parent: Option<&Model>, series: &Series) -> Model {
-    let recipe = Recipe::default();
+/// The global model that these series make up.
+pub(crate) fn global(series: &[&Series]) -> Global {
+    let exchange = series[0].ticker().exchange();
+    pretrain(exchange, series, &MarketReturns::of(series.iter().copied()), &recipe(exchange), 7).unwrap().unwrap()
+}
+
+/// Continues `parent`, or takes a copy of the global model.
+pub(crate) fn carry_on(global: &Global, parent: Option<&Model>, series: &Series) -> Model {
+    let recipe = global.recipe();
     let seed = seed_for(series.ticker(), series.last_session().unwrap(), &recipe.id());
-    finetune(parent, series, &recipe, seed).unwrap()
+    finetune(global, parent, series, &MarketReturns::default(), recipe, seed).unwrap()
 }
 
-pub(crate) fn say(model: &Model, series: &Series) -> Forecast {
-    predict(Some(model), series, &ask(series)).unwrap()
+pub(crate) fn said(global: &Global, own: Option<&Model>, series: &Series) -> Predicted {
+    predict(Models { global: Some(global), own }, series, &MarketReturns::default(), &ask(series)).unwrap()
+}
+
+/// What the own model says, served or not.
+pub(crate) fn say(global: &Global, own: &Model, series: &Series) -> Forecast {
+    said(global, Some(own), series).own.unwrap()
 }
 
 /// The promises that hold for every forecast.

@@ -1,15 +1,14 @@
-//! Walk-forward over real closes where they are at hand; elsewhere the test says that it was skipped.
+//! Daily operation over real closes where they are at hand; elsewhere the test says that it was skipped. And over made-up ones whose future is
+//! shuffled: no forecast may notice.
 
-use crate::{ask, carry_on};
+use crate::{assert_sound, series, walk};
 use forecast::{
-    Model,
+    Recipe,
+    backtest::{Backtest, Row},
     evaluate::{Realised, Score, score},
-    predict,
 };
-use market::{Exchange, Factor, Series, Ticker, parse_bars_csv, parse_factors_csv};
+use market::{Exchange, Factor, Forecast, Series, Ticker, parse_bars_csv, parse_factors_csv};
 use std::path::PathBuf;
-
-const SESSIONS: usize = 60;
 
 /// The folder with `NASDAQ/` and `NEPSE/`.
 #[allow(clippy::disallowed_methods)] // A test has no `cli` that could read the setting for it.
@@ -33,83 +32,73 @@ fn read(exchange: Exchange, symbol: &str) -> Option<Series> {
     Some(Series::new(ticker, parse_bars_csv(&text).unwrap().bars, factors).unwrap())
 }
 
-/// Forecasts of the last sessions, each from what was known the day before; continued every fifth session.
-fn walk_forward(all: &Series) -> Vec<Realised> {
-    let bars = all.bars();
-    let mut model: Option<Model> = None;
-    (bars.len() - SESSIONS..bars.len())
-        .map(|next| {
-            let target = bars[next].session;
-            // A corporate action is announced before its session, later ones are not known yet.
-            let factors = all.factors().iter().filter(|f| f.session <= target).copied().collect();
-            let known = Series::new(all.ticker().clone(), bars[..next].to_vec(), factors).unwrap();
-            if model.is_none() || next % 5 == 0 {
-                model = Some(carry_on(model.as_ref(), &known));
-            }
-            let mut question = ask(&known);
-            question.target = target;
-            let forecast = predict(model.as_ref(), &known, &question).unwrap();
-            crate::assert_sound(&forecast);
-            Realised::of(&forecast, bars[next].close)
-        })
-        .collect()
-}
-
-fn pooled(exchange: Exchange, symbols: &[&str]) -> Option<Score> {
-    let mut rows = vec![];
-    for symbol in symbols {
-        let all = read(exchange, symbol)?;
-        let one = walk_forward(&all);
-        println!("{exchange}:{symbol} {:?}", score(&one).unwrap());
-        rows.extend(one);
-    }
-    let all = score(&rows)?;
-    println!("{exchange} pooled {all:?}");
-    Some(all)
+/// The scores of what was served.
+fn served(rows: &[Row]) -> Score {
+    rows.iter().for_each(|row| assert_sound(&row.forecast));
+    let served = rows.iter().filter(|row| row.model == "served");
+    score(&served.map(|row| Realised::of(&row.forecast, row.close)).collect::<Vec<_>>()).unwrap()
 }
 
 fn assert_good(exchange: Exchange, symbols: &[&str]) {
-    let Some(score) = pooled(exchange, symbols) else {
+    let all: Option<Vec<Series>> = symbols.iter().map(|symbol| read(exchange, symbol)).collect();
+    let Some(all) = all else {
         println!("skipped: no prices at RETAINAI_SHARED or ../../shared");
         return;
     };
-    assert!((0.70..=0.90).contains(&score.cov80), "{score:?}");
+    // Smaller than the product's, so that the test is quick; the figures of the whole stand in docs/forecasting.md.
+    let recipe = Recipe { members: 1, ..Recipe::of(exchange) };
+    let backtest = Backtest { sessions: 60, warm_up: 30, pretrain_every: 250, threads: 2, ..Backtest::default() };
+    let rows = backtest.walk(exchange, &all, &[], &recipe, &|_, _| {}).unwrap();
+    let score = served(&renamed(rows));
+    println!("{exchange} {score:?}");
+    assert_eq!(score.n, 60 * symbols.len());
+    assert!((0.72..=0.88).contains(&score.cov80), "{score:?}");
     assert!(score.rmse_ratio <= 1.01, "{score:?}");
-    assert!(score.wis_ratio <= 1.05, "{score:?}");
+    assert!(score.wis_ratio <= 1.03, "{score:?}");
     // Daily closes are nearly unpredictable: a better figure than this is a leak until proven otherwise.
-    assert!(score.rmse_ratio >= 0.97, "{score:?}");
+    assert!(score.rmse_ratio >= 0.98 && score.wis_ratio >= 0.88, "{score:?}");
+}
+
+/// A recipe that is not the product's own puts its name before its contenders.
+fn renamed(rows: Vec<Row>) -> Vec<Row> {
+    rows.into_iter().map(|row| Row { model: row.model.replace("lstm20x3-", ""), ..row }).collect()
 }
 
 #[test]
 fn nasdaq_forecasts_are_as_good_as_they_say() {
-    assert_good(Exchange::Nasdaq, &["AAPL", "AMZN", "NVDA"]);
+    assert_good(Exchange::Nasdaq, &["CSCO", "INTC", "AMZN", "GOOGL", "AABA"]);
 }
 
 #[test]
 fn nepse_forecasts_are_as_good_as_they_say() {
-    assert_good(Exchange::Nepse, &["NABIL", "NTC", "CMF2", "UPPER"]);
+    assert_good(Exchange::Nepse, &["NABIL", "NTC", "CMF2", "UPPER", "EBL", "CIT"]);
 }
 
-/// Says what a training costs here; the figures depend on the machine, so nothing is asserted.
 #[test]
-fn the_cost_of_a_training_is_printed() {
-    let all = crate::series("NEPSE:NABIL", &crate::walk(1000, 20, 500.0, 0.2), &[]);
-    let early = all.until(crate::day(994));
-    let best_ms = |work: &dyn Fn()| {
-        let times = (0..5).map(|_| {
-            let start = std::time::Instant::now();
-            work();
-            start.elapsed().as_secs_f64() * 1e3
-        });
-        times.fold(f64::INFINITY, f64::min)
+fn no_forecast_notices_that_the_future_was_shuffled() {
+    const KNOWN: usize = 560;
+    let closes: Vec<Vec<f64>> = (0..6).map(|n| walk(600, n + 1, 100.0, 0.2)).collect();
+    let shuffled = |closes: &Vec<f64>| {
+        let mut other = closes.clone();
+        other[KNOWN..].reverse();
+        other[KNOWN..].iter_mut().for_each(|close| *close *= 1.7);
+        other
     };
-    let model = crate::create(&early);
-    let create_ms = best_ms(&|| drop(crate::create(&early)));
-    let carry_on_ms = best_ms(&|| drop(carry_on(Some(&model), &all)));
-    let predict_ms = best_ms(&|| drop(crate::say(&model, &all)));
-    let load_ms = best_ms(&|| drop(Model::from_bytes(&model.to_bytes())));
-    println!(
-        "create {create_ms:.1} ms, continue {carry_on_ms:.1} ms, predict {predict_ms:.2} ms, load {load_ms:.2} ms, {} bytes",
-        model.to_bytes().len()
-    );
+    let market = |closes: &[Vec<f64>], factors: &[Factor]| -> Vec<Series> {
+        (0..6).map(|n| series(&format!("NEPSE:T{n}"), &closes[n], factors)).collect()
+    };
+    let backtest = Backtest { sessions: 60, warm_up: 60, pretrain_every: 20, finetune_every: 5, threads: 2 };
+    let recipe = crate::recipe(Exchange::Nepse);
+    let go = |all: &[Series]| backtest.walk(Exchange::Nepse, all, &[], &recipe, &|_, _| {}).unwrap();
+    let known = go(&market(&closes, &[]));
+    let later = Factor { session: crate::day(KNOWN + 5), factor: 0.5 };
+    let other = go(&market(&closes.iter().map(shuffled).collect::<Vec<_>>(), &[later]));
+    let last = crate::day(KNOWN - 1);
+    let before = |rows: &[Row]| -> Vec<(String, Forecast)> {
+        let known = rows.iter().filter(|row| row.forecast.as_of <= last);
+        known.map(|row| (row.model.clone(), row.forecast.clone())).collect()
+    };
+    assert!(before(&known).len() >= 6 * 20, "there is something to compare: {}", before(&known).len());
+    assert_eq!(before(&known), before(&other));
+    assert_ne!(known.last().unwrap().forecast, other.last().unwrap().forecast, "and the comparison can fail");
 }

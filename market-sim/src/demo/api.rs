@@ -2,7 +2,6 @@
 
 use anyhow::Context;
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value;
 use std::{net::SocketAddr, time::Duration};
 
 /// A client of one `retainai`.
@@ -32,16 +31,18 @@ pub(super) struct Forecast {
     pub(super) last_close: Option<f64>,
     pub(super) point: f64,
     pub(super) change_pct: Option<f64>,
-    pub(super) interval80: Option<Interval>,
-    pub(super) baseline: Option<Baseline>,
-    /// Where it comes from: a ticker's own model, the exchange's, the baseline. Text or a tagged object.
     #[serde(default)]
-    pub(super) origin: Value,
+    pub(super) intervals: Vec<Interval>,
+    pub(super) baseline: Option<Baseline>,
+    /// Whose numbers these are: `own`, `global` or `baseline`.
+    #[serde(default)]
+    pub(super) made_by: String,
     pub(super) mean_weight: Option<f64>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Interval {
+    pub(super) level: u32,
     pub(super) lo: f64,
     pub(super) hi: f64,
 }

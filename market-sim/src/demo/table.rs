@@ -1,7 +1,6 @@
 //! Forecasts as a table for the terminal. In come the API's forecasts, out goes text.
 
 use super::api::Forecast;
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 const HEADERS: [&str; 9] =
@@ -26,7 +25,7 @@ pub(super) fn of_forecasts(forecasts: &[Forecast]) -> String {
 
 fn cells(ticker: &str, forecast: &Forecast) -> [String; 9] {
     let price = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
-    let interval = forecast.interval80.as_ref().map(|i| format!("{:.2} – {:.2}", i.lo, i.hi));
+    let interval = forecast.intervals.iter().find(|of| of.level == 80).map(|i| format!("{:.2} – {:.2}", i.lo, i.hi));
     let weight = forecast.mean_weight.map(|weight| format!(", mean weight {weight:.2}")).unwrap_or_default();
     [
         ticker.to_owned(),
@@ -37,18 +36,8 @@ fn cells(ticker: &str, forecast: &Forecast) -> [String; 9] {
         forecast.change_pct.map_or_else(|| "-".to_owned(), |change| format!("{change:+.2} %")),
         interval.unwrap_or_else(|| "-".to_owned()),
         price(forecast.baseline.as_ref().map(|baseline| baseline.point)),
-        format!("{}{weight}", origin(&forecast.origin)),
+        format!("{}{weight}", if forecast.made_by.is_empty() { "-" } else { &forecast.made_by }),
     ]
-}
-
-fn origin(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Object(tagged) => {
-            tagged.get("kind").or_else(|| tagged.get("type")).and_then(Value::as_str).unwrap_or("-").to_owned()
-        }
-        _ => "-".to_owned(),
-    }
 }
 
 fn draw(rows: &[[String; 9]]) -> String {
@@ -86,8 +75,8 @@ mod tests {
     fn forecast(ticker: &str, as_of: &str, point: f64) -> Forecast {
         serde_json::from_value(json!({
             "exchange": "NASDAQ", "ticker": ticker, "as_of": as_of, "target": "2012-12-06", "last_close": 538.79,
-            "point": point, "change_pct": 0.05, "interval80": { "lo": 520.0, "hi": 557.5 },
-            "baseline": { "point": 538.79 }, "origin": "champion", "mean_weight": 0.1,
+            "point": point, "change_pct": 0.05, "intervals": [{ "level": 80, "lo": 520.0, "hi": 557.5 }],
+            "baseline": { "point": 538.79 }, "made_by": "global", "mean_weight": 0.1,
         }))
         .unwrap()
     }
@@ -103,7 +92,7 @@ mod tests {
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines.len(), 4, "{table}");
         assert!(lines[2].starts_with("NASDAQ:AAPL  2012-12-05  2012-12-06      538.79    539.06  +0.05 %"), "{table}");
-        assert!(lines[2].ends_with("520.00 – 557.50    538.79  champion, mean weight 0.10"), "{table}");
+        assert!(lines[2].ends_with("520.00 – 557.50    538.79  global, mean weight 0.10"), "{table}");
         assert!(lines[3].starts_with("NASDAQ:MSFT"));
         assert_eq!(of_forecasts(&[]), "no forecasts yet");
     }

@@ -67,8 +67,8 @@ async fn import_run_and_forecast_without_a_server() {
     assert!(runs[2]["reason"].as_str().unwrap().contains("15 closes are known and 16 are needed"), "{:#}", runs[2]);
     let forecast = retainai(home.path(), &["forecast", "NASDAQ:AAPL", "--json"]).output(LIMIT).await.json();
     assert_eq!(
-        (&forecast["origin"], &forecast["kind"]),
-        (&"model".into(), &"hindcast".into()),
+        (&forecast["made_by"], &forecast["kind"]),
+        (&"baseline".into(), &"hindcast".into()),
         "its session is long past"
     );
     assert!(forecast["flags"].as_array().unwrap().contains(&"stale_data".into()));

@@ -143,9 +143,16 @@ impl Installation {
         eventually("all runs to end", LIMIT, || async {
             let runs = http::get_json(&self.url("/v1/runs?limit=200")).await.ok()?["items"].as_array()?.clone();
             let open = runs.iter().any(|run| matches!(run["state"].as_str(), Some("queued" | "running")));
+            // Those of tickers: pre-trainings come and go beside them.
+            let runs: Vec<Value> = runs.into_iter().filter(|run| run["plan"] == "ticker").collect();
             (runs.len() >= count && !open).then_some(runs)
         })
         .await
+    }
+
+    /// Waits until the database answers with that number.
+    pub async fn until(&self, what: &str, sql: &str, number: i64) {
+        eventually(what, LIMIT, || async { (self.number(sql).await == number).then_some(()) }).await;
     }
 
     /// One number from the database.

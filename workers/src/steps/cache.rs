@@ -1,11 +1,11 @@
-//! Cache: predicts from series and staged bars with the champion, stores the forecast for good, and fills the cache.
+//! Cache: predicts from series and staged bars with the ticker's models, stores the served forecast and those of the others for good, and fills
+//! the cache.
 
 use super::{Workshop, series_with_staged, store_failed};
 use async_trait::async_trait;
-use forecast::{Issued, Model};
-use market::MIN_CLOSES;
+use forecast::{Issued, Models, Predicted};
+use market::{Forecast, MIN_CLOSES};
 use std::sync::Arc;
-use workflows::stores::models;
 use workflows::{Attempt, Effect, Report, StepBody};
 
 pub(super) struct CacheForecast(pub Arc<Workshop>);
@@ -14,6 +14,7 @@ pub(super) struct CacheForecast(pub Arc<Workshop>);
 impl StepBody for CacheForecast {
     async fn run(&self, attempt: &Attempt) -> Report {
         let (stores, claim) = (&self.0.stores, &attempt.claim);
+        let (ticker, exchange) = (claim.ticker(), claim.ticker().exchange());
         let series = match series_with_staged(&stores.db, claim).await {
             Ok(Some(series)) if series.bars().len() >= MIN_CLOSES => series,
             Ok(found) => {
@@ -25,29 +26,29 @@ impl StepBody for CacheForecast {
             }
             Err(error) => return store_failed(&error),
         };
-        let bytes = match models::champion(&stores.db, claim.ticker()).await {
-            Ok(Some(hash)) => match stores.model_bytes(&hash).await {
-                Ok(bytes) => bytes,
-                Err(error) => return store_failed(&error),
-            },
-            Ok(None) => None,
-            Err(error) => return store_failed(&error),
-        };
+        let (global, own, market) =
+            match (self.0.global(exchange).await, self.0.own(ticker).await, self.0.market(exchange).await) {
+                (Ok(global), Ok(own), Ok(market)) => (global, own, market),
+                (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => return store_failed(&error),
+            };
         let (now, session) = (self.0.engine.market_clock.now(), claim.session);
         let predicted = self.0.compute.run(&attempt.cancel, move || {
-            let model = bytes.as_deref().map(Model::from_bytes).transpose()?;
-            forecast::issue_after(model.as_ref(), &series, Some(session), now)
+            let market = market.until(series.last_session().unwrap_or_default());
+            let models = Models { global: global.as_deref(), own: own.as_ref() };
+            forecast::issue(models, &series, &market, Some(session), now)
         });
         match predicted.await {
-            Ok(Ok(Issued { forecast, hindcast })) => {
+            Ok(Ok(Issued { predicted, hindcast })) => {
+                let served = &predicted.served;
                 let note = format!(
-                    "{} for {}: {} (last close {})",
-                    claim.ticker(),
-                    forecast.target,
-                    forecast.point,
-                    forecast.last_close
+                    "{ticker} for {}: {} (last close {}), {}: {}",
+                    served.target,
+                    served.point,
+                    served.last_close,
+                    served.made_by.as_str(),
+                    served.reason
                 );
-                Report::done(note, vec![Effect::Forecast { forecast: Box::new(forecast), hindcast }])
+                Report::done(note, effects(predicted, hindcast))
             }
             Ok(Err(error)) => Report::retry("arithmetic", error.to_string(), None),
             Err(crate::compute::NotComputed::Cancelled) => Report::interrupted(),
@@ -58,4 +59,14 @@ impl StepBody for CacheForecast {
     async fn committed(&self, attempt: &Attempt) {
         self.0.stores.refresh_forecast(attempt.claim.ticker()).await;
     }
+}
+
+/// The served forecast, and what the others said: all are kept, before the outcome, to be scored.
+fn effects(predicted: Predicted, hindcast: bool) -> Vec<Effect> {
+    let effect = |forecast: Forecast, served| Effect::Forecast { forecast: Box::new(forecast), hindcast, served };
+    let version = predicted.served.model_version.clone();
+    let others = [predicted.own, predicted.global].into_iter().flatten().filter(|other| other.model_version != version);
+    let mut effects: Vec<Effect> = others.map(|other| effect(other, false)).collect();
+    effects.push(effect(predicted.served, true));
+    effects
 }

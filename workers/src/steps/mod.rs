@@ -1,11 +1,15 @@
-//! The five steps of the daily chain, one file per step. Each body reads, computes and answers; what it wants written are effects, which
+//! The five steps of the daily chain and the pre-training of an exchange, one file per step. Each body reads, computes and answers; what it wants written are effects, which
 //! join the transaction that completes it.
 
 mod archive;
 mod cache;
 mod cleanup;
 mod finetune;
+mod minds;
+mod pretrain;
 mod scrape;
+
+pub use minds::Globals;
 
 use crate::compute::ComputePool;
 use crate::sources::Sources;
@@ -30,14 +34,17 @@ pub struct Workshop {
     pub compute: ComputePool,
     /// Whether no request may leave this program, whatever a run says.
     pub offline: bool,
+    /// Global models read last.
+    pub globals: Globals,
     /// How many days of history a new ticker asks for.
     pub history_days: u64,
     /// A ticker's model is continued every so many sessions.
     pub finetune_every: usize,
 }
 
-/// The steps that have a body here: those of the daily chain.
-pub const CARRIED_OUT: [Step; 5] = [Step::Scrape, Step::Finetune, Step::Cache, Step::Archive, Step::Cleanup];
+/// The steps that have a body here.
+pub const CARRIED_OUT: [Step; 6] =
+    [Step::Scrape, Step::Finetune, Step::Cache, Step::Archive, Step::Cleanup, Step::Pretrain];
 
 /// The bodies of `steps`, to be handed to the engine.
 pub fn bodies(workshop: &Arc<Workshop>, steps: &[Step]) -> Bodies {
@@ -50,8 +57,9 @@ pub fn bodies(workshop: &Arc<Workshop>, steps: &[Step]) -> Bodies {
                 Step::Cache => Arc::new(cache::CacheForecast(workshop.clone())),
                 Step::Archive => Arc::new(archive::Archive(workshop.clone())),
                 Step::Cleanup => Arc::new(cleanup::Cleanup(workshop.clone())),
+                Step::Pretrain => Arc::new(pretrain::Pretrain(workshop.clone())),
                 // Of other plans; whoever has their bodies hands them in.
-                Step::Pretrain | Step::Settle | Step::Digest | Step::Deliver => return None,
+                Step::Settle | Step::Digest | Step::Deliver => return None,
             };
             Some((*step, body))
         })

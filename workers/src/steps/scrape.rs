@@ -9,7 +9,7 @@ use market::{Bar, Batch, Series, is_final};
 use std::sync::Arc;
 use std::time::Duration;
 use workflows::ledger::{self, Claim};
-use workflows::stores::{archive, forecasts};
+use workflows::stores::{archive, forecasts, market_days};
 use workflows::{Attempt, Effect, Outcome, Report, StepBody};
 
 /// How many archived bars a source is shown, to check that it speaks of the same security.
@@ -172,8 +172,21 @@ fn answer(
         ),
     };
     let mut effects = vec![Effect::RunSession(session)];
+    effects.extend(batch.as_ref().and_then(|batch| seen(archived, batch, session)));
     effects.extend(batch.filter(|batch| !batch.bars.is_empty()).map(Effect::Stage));
     Report::done(note, effects)
+}
+
+/// What the ticker adds to the market's return of its newest sessions, also that it did not trade in `session`; those that are complete already
+/// ignore it.
+fn seen(archived: Option<&Series>, batch: &Batch, session: NaiveDate) -> Option<Effect> {
+    let series = match archived {
+        Some(archived) => archived.with(&batch.bars, &batch.factors),
+        None => Series::new(batch.ticker.clone(), batch.bars.clone(), batch.factors.clone()).ok()?,
+    };
+    let changes = market::changes(&series, market_days::REPORTED);
+    let idle = (series.last_session()? < session).then_some((session, None));
+    Some(Effect::Seen(changes.into_iter().map(|(session, change)| (session, Some(change))).chain(idle).collect()))
 }
 
 fn differs(known: &[Bar], bar: &Bar) -> bool {

@@ -1,7 +1,7 @@
 //! The archive: every version of every bar (`price_raw`), the chosen one (`price_daily`), corporate actions, observed sessions, and the
 //! derived series block. In comes a batch, out goes what it changed. Archiving the same batch twice changes nothing.
 
-use super::{block, tickers};
+use super::{block, market_days, tickers};
 use crate::db::{Db, Doing, Rows, StoreResult, Ts, Tx, on_read, on_tx};
 use chrono::{DateTime, NaiveDate, Utc};
 use market::{Bar, Batch, Factor, Series, Ticker};
@@ -54,7 +54,13 @@ pub(crate) async fn put(tx: &mut Tx, batch: &Batch, now: DateTime<Utc>) -> Store
         Some(series) => series,
         None => empty().map_err(|e| crate::db::StoreError::Unreadable { what: "empty series", why: e.to_string() })?,
     };
-    write_series(tx, &base.with(&chosen, &factors), version).await?;
+    let series = base.with(&chosen, &factors);
+    if !fresh.is_empty() {
+        let changes = market::changes(&series, market_days::REPORTED);
+        let changes: Vec<_> = changes.into_iter().map(|(session, change)| (session, Some(change))).collect();
+        market_days::see(tx, &batch.ticker, &changes, now).await?;
+    }
+    write_series(tx, &series, version).await?;
     Ok(archived)
 }
 

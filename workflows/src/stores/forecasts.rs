@@ -21,12 +21,21 @@ pub struct StoredForecast {
     pub hindcast: bool,
 }
 
+/// How a forecast counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct How {
+    /// Its target session had opened when it was issued.
+    pub hindcast: bool,
+    /// Readers get it; false for what a challenger said.
+    pub served: bool,
+}
+
 /// Stores a forecast. The same one again (ticker, as-of, target, model and input equal) changes nothing but which
 /// run it is said to come from, when none was; the answer is then the first.
 pub(crate) async fn put(
     tx: &mut Tx,
     forecast: &Forecast,
-    hindcast: bool,
+    how: How,
     run: Option<Uuid>,
     now: DateTime<Utc>,
 ) -> StoreResult<Uuid> {
@@ -39,9 +48,9 @@ pub(crate) async fn put(
     let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes());
     on_tx!(tx, |c| {
         sqlx::query(
-            "insert into forecast (id, exchange, ticker, as_of, target, model_version, input_hash, kind, issued_at, stored_at, body, run_id)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-             on conflict (id) do update set run_id = coalesce(forecast.run_id, excluded.run_id)",
+            "insert into forecast (id, exchange, ticker, as_of, target, model_version, input_hash, kind, issued_at, stored_at, body, run_id, served)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+             on conflict (id) do update set run_id = coalesce(forecast.run_id, excluded.run_id), served = forecast.served or excluded.served",
         )
         .bind(id)
         .bind(exchange)
@@ -50,16 +59,20 @@ pub(crate) async fn put(
         .bind(forecast.target)
         .bind(&forecast.model_version)
         .bind(&forecast.input_hash)
-        .bind(if hindcast { "hindcast" } else { "forecast" })
+        .bind(if how.hindcast { "hindcast" } else { "forecast" })
         .bind(Ts::from(forecast.issued_at))
         .bind(Ts::from(now))
         .bind(Json(forecast))
         .bind(run)
+        .bind(how.served)
         .execute(c)
         .await
         .rows()
     })
     .doing("store a forecast")?;
+    if !how.served {
+        return Ok(id);
+    }
     // Compare-and-set: a forecast from older data never becomes the newest.
     on_tx!(tx, |c| {
         sqlx::query(
@@ -80,9 +93,9 @@ pub(crate) async fn put(
 }
 
 /// Stores a forecast by itself (a cache miss that predicted at once), in a transaction of its own.
-pub async fn store(db: &Db, forecast: &Forecast, hindcast: bool, now: DateTime<Utc>) -> StoreResult<()> {
+pub async fn store(db: &Db, forecast: &Forecast, how: How, now: DateTime<Utc>) -> StoreResult<()> {
     let mut tx = db.begin().await?;
-    put(&mut tx, forecast, hindcast, None, now).await?;
+    put(&mut tx, forecast, how, None, now).await?;
     tx.commit().await
 }
 
@@ -113,7 +126,7 @@ pub async fn latest(db: &Db, ticker: &Ticker) -> StoreResult<Option<StoredForeca
 pub async fn latest_of_a_run(db: &Db, ticker: &Ticker) -> StoreResult<Option<(NaiveDate, NaiveDate)>> {
     on_read!(db, |c| {
         sqlx::query_as(
-            "select as_of, target from forecast where exchange = $1 and ticker = $2 and run_id is not null
+            "select as_of, target from forecast where exchange = $1 and ticker = $2 and run_id is not null and served
              order by as_of desc, target desc limit 1",
         )
         .bind(ticker.exchange().as_str())

@@ -3,6 +3,8 @@
 pub mod archive;
 mod block;
 pub mod forecasts;
+pub mod globals;
+pub mod market_days;
 pub mod models;
 pub mod staging;
 pub mod tickers;
@@ -21,14 +23,18 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// A model's weights file: from the cache, else from the registry, which then fills the cache. `None` when it is unknown or dropped.
+    /// The weights file of a ticker's or a global model: from the cache, else from the registry, which then fills the cache. `None` when it is
+    /// unknown or dropped.
     pub async fn model_bytes(&self, hash: &str) -> StoreResult<Option<Vec<u8>>> {
         match self.cache.model(hash).await {
             Ok(Some(bytes)) => return Ok(Some(bytes)),
             Ok(None) => {}
             Err(error) => tracing::debug!(%error, "the cache did not answer; reading the registry"),
         }
-        let bytes = models::weights(&self.db, hash).await?;
+        let bytes = match models::weights(&self.db, hash).await? {
+            Some(bytes) => Some(bytes),
+            None => globals::weights(&self.db, hash).await?,
+        };
         if let Some(bytes) = &bytes
             && let Err(error) = self.cache.put_model(hash, bytes).await
         {

@@ -6,7 +6,7 @@ use market::Ticker;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-/// A model to be registered. It becomes the ticker's champion.
+/// A model of a ticker's own, to be registered. Being the newest, it is the one that is judged against the global model.
 #[derive(Debug, Clone)]
 pub struct NewModel {
     /// SHA-256 of `weights`, hex.

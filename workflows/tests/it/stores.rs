@@ -2,10 +2,11 @@
 
 use crate::both::on_both;
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
-use market::{Bar, Baseline, Batch, Factor, Forecast, Interval, Origin, RawBar, TargetBasis, Ticker};
+use market::{Bar, Baseline, Batch, Factor, Forecast, Interval, MadeBy, RawBar, TargetBasis, Ticker};
 use uuid::Uuid;
 use workflows::ledger::{Claim, Ending, NewRun};
 use workflows::plan::{Step, TICKER};
+use workflows::stores::forecasts::How;
 use workflows::stores::{archive, forecasts, models, staging, tickers};
 use workflows::{Cache, Db, Effect, Ledger, Outcome};
 
@@ -176,7 +177,8 @@ fn forecast(as_of: NaiveDate, version: &str) -> Forecast {
         sigma: 0.012_345_678_9,
         mean_weight: 0.0,
         baseline: Baseline { method: "P-EWMA".into(), point: 100.1, interval80: interval, interval95: interval },
-        origin: Origin::Model,
+        made_by: MadeBy::Own,
+        reason: String::new(),
         recipe: "lstm20-v1".into(),
         model_version: version.into(),
         input_hash: "aa".into(),
@@ -185,24 +187,26 @@ fn forecast(as_of: NaiveDate, version: &str) -> Forecast {
     }
 }
 
+const SERVED: How = How { hindcast: false, served: true };
+
 async fn forecasts_stay_and_the_newest_is_pointed_to(db: Db) {
     tickers::add(&db, &[ticker()], now()).await.unwrap();
     let (old, new) = (bar(0, 1.0).session, bar(5, 1.0).session);
     assert!(forecasts::latest(&db, &ticker()).await.unwrap().is_none());
-    forecasts::store(&db, &forecast(new, "m1"), false, now()).await.unwrap();
-    forecasts::store(&db, &forecast(new, "m1"), false, now() + TimeDelta::hours(1)).await.unwrap();
-    forecasts::store(&db, &forecast(old, "m0"), true, now()).await.unwrap();
+    forecasts::store(&db, &forecast(new, "m1"), SERVED, now()).await.unwrap();
+    forecasts::store(&db, &forecast(new, "m1"), SERVED, now() + TimeDelta::hours(1)).await.unwrap();
+    forecasts::store(&db, &forecast(old, "m0"), How { hindcast: true, ..SERVED }, now()).await.unwrap();
     let latest = forecasts::latest(&db, &ticker()).await.unwrap().unwrap();
     assert_eq!(latest.forecast, forecast(new, "m1"), "bit for bit, and never one from older data");
     assert_eq!(latest.stored_at, now(), "the first writing stands");
     assert_eq!(forecasts::latest_of_a_run(&db, &ticker()).await.unwrap(), None, "a reader's question made these");
     let claim = claimed(&db, Step::Cache).await;
-    let effect = Effect::Forecast { forecast: Box::new(forecast(new, "m1")), hindcast: false };
+    let effect = Effect::Forecast { forecast: Box::new(forecast(new, "m1")), hindcast: false, served: true };
     done(&db, &claim, &[effect], now() + TimeDelta::hours(2)).await;
     assert_eq!(forecasts::latest_of_a_run(&db, &ticker()).await.unwrap(), Some((new, new + Days::new(1))));
     assert_eq!(forecasts::latest(&db, &ticker()).await.unwrap().unwrap().stored_at, now(), "and it still stands");
     assert_eq!(forecasts::count(&db, "NEPSE", "NABIL").await.unwrap(), 2);
-    forecasts::store(&db, &forecast(new, "m2"), false, now()).await.unwrap();
+    forecasts::store(&db, &forecast(new, "m2"), SERVED, now()).await.unwrap();
     assert_eq!(forecasts::list_latest(&db, None, None, 10).await.unwrap()[0].forecast.model_version, "m2");
     assert!(forecasts::list_latest(&db, Some(market::Exchange::Nasdaq), None, 10).await.unwrap().is_empty());
     // The cache takes the newer of two, in whichever order they come.

@@ -1,0 +1,51 @@
+//! What an exchange as a whole did in one session: the mean return of its tickers.
+
+use crate::{Exchange, Series};
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One ticker's return counts no more than this (log), so that a split nobody told us of does not move the market.
+pub const MARKET_RETURN_CLIP: f64 = 0.2;
+
+/// One session of an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct MarketDay {
+    /// Which session.
+    pub session: NaiveDate,
+    /// Equal-weight mean of the log returns of the tickers that traded in it, each within ± [`MARKET_RETURN_CLIP`].
+    pub mean_return: f64,
+    /// How many these were.
+    pub tickers: u32,
+}
+
+/// The sessions that these series of one exchange make up, oldest first.
+pub fn market_days<'a>(series: impl IntoIterator<Item = &'a Series>) -> Vec<MarketDay> {
+    let mut sums: BTreeMap<NaiveDate, (f64, u32)> = BTreeMap::new();
+    for one in series {
+        for (session, change) in changes(one, usize::MAX) {
+            let day = sums.entry(session).or_default();
+            *day = (day.0 + change, day.1 + 1);
+        }
+    }
+    let day = |(session, (sum, tickers))| MarketDay { session, mean_return: sum / f64::from(tickers), tickers };
+    sums.into_iter().map(day).collect()
+}
+
+/// What a ticker adds to the market in each of its newest `most` sessions: its log return against the reference price, clipped. Sessions whose
+/// return is not finite are left out.
+pub fn changes(series: &Series, most: usize) -> Vec<(NaiveDate, f64)> {
+    let from = series.bars().len().saturating_sub(most.saturating_add(1));
+    let sessions = series.bars()[from..].iter().skip(1).map(|bar| bar.session);
+    let returns = series.log_returns_from(from);
+    sessions
+        .zip(returns)
+        .filter(|(_, change)| change.is_finite())
+        .map(|(session, change)| (session, change.clamp(-MARKET_RETURN_CLIP, MARKET_RETURN_CLIP)))
+        .collect()
+}
+
+/// The condition in the ledger that comes true when the market's return of a session is known.
+pub fn market_condition(exchange: Exchange, session: NaiveDate) -> String {
+    format!("market:{exchange}:{session}")
+}

@@ -1,0 +1,68 @@
+//! What a forecast of a ticker is made from beside its closes: the exchange's global model, the ticker's own, and the market's returns.
+
+use super::Workshop;
+use forecast::{Global, MarketReturns, Model};
+use market::{Exchange, Ticker};
+use std::sync::{Arc, Mutex, PoisonError};
+use workflows::db::StoreResult;
+use workflows::stores::{globals, market_days, models};
+
+/// Global models that were read last, one per exchange: they change every few months and every run reads them.
+#[derive(Default)]
+pub struct Globals(Mutex<Vec<Arc<Global>>>);
+
+impl Workshop {
+    /// The global model that serves the exchange; `None` where there is none yet, or none that this program can read.
+    pub(super) async fn global(&self, exchange: Exchange) -> StoreResult<Option<Arc<Global>>> {
+        let Some(row) = globals::newest(&self.stores.db, exchange).await? else { return Ok(None) };
+        let held = self
+            .globals
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .find(|g| g.hash() == row.hash)
+            .cloned();
+        if held.is_some() {
+            return Ok(held);
+        }
+        let Some(bytes) = self.stores.model_bytes(&row.hash).await? else {
+            tracing::warn!(%exchange, hash = row.hash, "the global model's weights are gone; the baseline is served until the next pre-training");
+            return Ok(None);
+        };
+        match Global::from_bytes(&bytes) {
+            Ok(global) => {
+                let global = Arc::new(global);
+                let mut held = self.globals.0.lock().unwrap_or_else(PoisonError::into_inner);
+                held.retain(|other| other.exchange() != exchange);
+                held.push(global.clone());
+                Ok(Some(global))
+            }
+            Err(error) => {
+                tracing::warn!(%exchange, hash = row.hash, %error, "the global model cannot be read; the baseline is served");
+                Ok(None)
+            }
+        }
+    }
+
+    /// The ticker's own model. One that cannot be read any more is left behind, and said so.
+    pub(super) async fn own(&self, ticker: &Ticker) -> StoreResult<Option<Model>> {
+        let Some(hash) = models::champion(&self.stores.db, ticker).await? else { return Ok(None) };
+        let Some(bytes) = self.stores.model_bytes(&hash).await? else {
+            tracing::warn!(%ticker, hash, "the ticker's weights are gone; its model begins again from the global one");
+            return Ok(None);
+        };
+        match Model::from_bytes(&bytes) {
+            Ok(model) => Ok(Some(model)),
+            Err(error) => {
+                tracing::warn!(%ticker, hash, %error, "the ticker's model cannot be read; it begins again from the global one");
+                Ok(None)
+            }
+        }
+    }
+
+    /// The market's returns that are known.
+    pub(super) async fn market(&self, exchange: Exchange) -> StoreResult<MarketReturns> {
+        Ok(MarketReturns::new(market_days::list(&self.stores.db, exchange).await?))
+    }
+}

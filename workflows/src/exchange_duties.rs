@@ -1,0 +1,85 @@
+//! What an exchange needs beside its tickers' runs: the market's return of each session as soon as it is complete, and a global model that is
+//! not too old. Looked at by every scheduler; rows and idempotency keys decide who does it.
+
+use crate::db::{Db, Doing, StoreResult, on_read};
+use crate::engine::Engine;
+use crate::ledger::NewRun;
+use crate::plan::{PRETRAIN, priority};
+use crate::stores::{globals, market_days};
+use crate::subject::Subject;
+use chrono::{NaiveDate, TimeDelta};
+use market::Exchange;
+use std::sync::Arc;
+
+/// A session that is not complete is taken as it is so long after its first close was seen.
+pub const MARKET_DEADLINE: TimeDelta = TimeDelta::minutes(60);
+/// A global model is trained anew after so many sessions: a quarter of a year.
+const PRETRAIN_EVERY: i64 = 63;
+/// With fewer archived closes there is no use in trying.
+const CLOSES_MIN: i64 = 1_250;
+
+/// Looks after both exchanges once.
+pub(crate) async fn look_after(engine: &Arc<Engine>, offline: bool) -> StoreResult<()> {
+    let Some(db) = engine.ledger.db() else { return Ok(()) };
+    for exchange in [Exchange::Nasdaq, Exchange::Nepse] {
+        for session in market_days::complete(db, exchange, MARKET_DEADLINE, engine.ledger.now()).await? {
+            tracing::info!(%exchange, %session, "the market's return of a session is known");
+            engine.nudge();
+        }
+        if let Some((key, session)) = pretraining_due(db, exchange).await? {
+            start_pretraining(engine, exchange, key, session, offline).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The key and the session of a pre-training that is due, once for each session until one succeeds; `None` when there is none.
+async fn pretraining_due(db: &Db, exchange: Exchange) -> StoreResult<Option<(String, NaiveDate)>> {
+    let global = globals::newest(db, exchange).await?;
+    let after = global.as_ref().map_or(NaiveDate::default(), |global| global.as_of);
+    let (newer, last): (i64, Option<NaiveDate>) = on_read!(db, |c| {
+        sqlx::query_as("select count(*), max(session) from session where exchange = $1 and session > $2")
+            .bind(exchange.as_str())
+            .bind(after)
+            .fetch_one(c)
+            .await
+    })
+    .doing("count the sessions since the last pre-training")?;
+    let Some(last) = last.filter(|_| global.is_none() || newer >= PRETRAIN_EVERY) else { return Ok(None) };
+    let key = format!("pretrain:{exchange}:{last}");
+    let (closes, asked): (Option<i64>, i64) = on_read!(db, |c| {
+        sqlx::query_as(
+            "select (select cast(sum(bars) as bigint) from series where exchange = $1), (select count(*) from start_key where key = $2)",
+        )
+        .bind(exchange.as_str())
+        .bind(&key)
+        .fetch_one(c)
+        .await
+    })
+    .doing("count the closes that a pre-training would learn from")?;
+    Ok((closes.unwrap_or(0) >= CLOSES_MIN && asked == 0).then_some((key, last)))
+}
+
+async fn start_pretraining(
+    engine: &Arc<Engine>,
+    exchange: Exchange,
+    key: String,
+    session: NaiveDate,
+    offline: bool,
+) -> StoreResult<()> {
+    let run = NewRun {
+        id: engine.new_run_id(),
+        plan: &PRETRAIN,
+        subject: Subject::Exchange(exchange),
+        session,
+        schedule: None,
+        backfill: None,
+        priority: priority::SCHEDULED,
+        offline,
+        idempotency_key: Some(key),
+        repeats: None,
+    };
+    engine.start(&[run]).await?;
+    tracing::info!(%exchange, %session, "a new global model is due");
+    Ok(())
+}
