@@ -14,6 +14,7 @@ mod factors;
 mod forecasts;
 mod guard;
 mod health;
+mod history;
 mod limits;
 mod observe;
 mod openapi;
@@ -43,7 +44,7 @@ use poem::{EndpointExt, Response, Server};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use workflows::{Engine, Stores};
+use workflows::{Engine, History, Keep, Stores};
 
 /// What the API needs to answer.
 #[derive(Clone)]
@@ -52,6 +53,8 @@ pub struct ApiState {
     pub engine: Arc<Engine>,
     /// Archive, registry and cache.
     pub stores: Stores,
+    /// Where old runs are put away; without a folder nothing goes.
+    pub history: History,
     /// Where `/metrics` reads; without it the page answers 404.
     pub metrics: Option<metrics_exporter_prometheus::PrometheusHandle>,
     /// The program's version, shown in `/health/live`.
@@ -63,9 +66,11 @@ pub struct ApiState {
 }
 
 impl ApiState {
-    /// A state with the product's defaults: no metrics, loopback hosts only, 30 seconds.
+    /// A state with the product's defaults: no history folder, no metrics, loopback hosts only, 30 seconds.
     pub fn new(engine: Arc<Engine>, stores: Stores, version: &'static str) -> Self {
-        Self { engine, stores, metrics: None, version, hosts: Vec::new(), time_limit: Duration::from_secs(30) }
+        let history = History::new(engine.ledger.clone(), None, Keep::default(), engine.settings.chance.clone());
+        let time_limit = Duration::from_secs(30);
+        Self { engine, stores, history, metrics: None, version, hosts: Vec::new(), time_limit }
     }
 }
 

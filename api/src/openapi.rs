@@ -2,7 +2,7 @@
 //! line can print it. `api/openapi.json` is its snapshot.
 
 use crate::problem::PROBLEM_JSON;
-use crate::{audit, backfills, dead_letters, pauses, queues, schedules, workers};
+use crate::{audit, backfills, dead_letters, history, pauses, queues, schedules, workers};
 use crate::{bars, exchanges, factors, forecasts, health, pages, runs, tickers};
 use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 use serde_json::{Map, Value, json};
@@ -14,11 +14,13 @@ type Resources = (
     bars::Bars,
     factors::Factors,
     exchanges::Exchanges,
-    runs::Runs,
+    Past,
     Steering,
     health::Health,
     pages::Pages,
 );
+
+type Past = (runs::Runs, history::History);
 
 type Steering = (
     schedules::Schedules,
@@ -42,7 +44,7 @@ pub(crate) fn service() -> OpenApiService<Resources, ()> {
         bars::Bars,
         factors::Factors,
         exchanges::Exchanges,
-        runs::Runs,
+        (runs::Runs, history::History),
         (
             schedules::Schedules,
             backfills::Backfills,

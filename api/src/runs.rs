@@ -13,7 +13,6 @@ use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use std::sync::Arc;
 use uuid::Uuid;
-use workflows::Engine;
 use workflows::ledger::{self, RunFilter, RunRow, Steering};
 use workflows::plan::{Plan, Step};
 use workflows::stores::tickers;
@@ -116,7 +115,7 @@ impl Runs {
     #[oai(path = "/v1/runs/:id", method = "get", operation_id = "get_run")]
     async fn get(&self, shared: Data<&Arc<Shared>>, id: Path<Uuid>) -> Result<Json<RunDetail>, Problem> {
         let found = shared.engine().ledger.get_run(id.0).await?;
-        let (run, steps, attempts) = found.ok_or_else(|| unknown_run(id.0))?;
+        let Some((run, steps, attempts)) = found else { return Err(unknown_run(&shared, id.0).await) };
         Ok(Json(RunDetail::of(run, steps, attempts)?))
     }
 
@@ -144,7 +143,7 @@ impl Runs {
         let wanted = engine.manual_run(ticker.clone(), session, offline, key);
         let started = engine.start(&[wanted]).await?;
         let started = started.first().ok_or_else(|| Problem::internal(&"a run was neither started nor found"))?;
-        let run = read(engine, started.id).await?;
+        let run = read(&shared, started.id).await?;
         let location = format!("/v1/runs/{}", run.id);
         if started.created {
             by.note(&shared, "run_start", run.id, format!("{ticker} for {session}")).await;
@@ -168,7 +167,7 @@ impl Runs {
         if cancelled {
             by.note(&shared, "run_cancel", id.0, "").await;
         }
-        let run = read(engine, id.0).await?;
+        let run = read(&shared, id.0).await?;
         if !cancelled && run.verdict.as_deref() != Some("cancelled") {
             let detail = match run.state.as_str() {
                 "queued" | "running" => format!("The run {} is ending already.", run.id),
@@ -189,16 +188,16 @@ impl Runs {
         body: Json<Option<RerunRun>>,
     ) -> Result<AcceptedAnswer, Problem> {
         let engine = shared.engine();
-        let old = read(engine, id.0).await?;
+        let old = read(&shared, id.0).await?;
         if matches!(old.state.as_str(), "queued" | "running") {
             let detail = format!("The run {} is {}. Cancel it first, or wait until it has ended.", old.id, old.state);
             return Err(Problem::conflict("run_open", "The run has not ended", detail).state(old.state));
         }
         let from = body.0.and_then(|body| body.from).map(|from| step_of(&old, &from)).transpose()?;
-        let started = engine.rerun(id.0, from).await?.ok_or_else(|| unknown_run(id.0))?;
+        let Some(started) = engine.rerun(id.0, from).await? else { return Err(unknown_run(&shared, id.0).await) };
         let from = from.map_or(String::new(), |step| format!(" from {step}"));
         by.note(&shared, "run_rerun", id.0, format!("as {}{from}", started.id)).await;
-        accepted(read(engine, started.id).await?)
+        accepted(read(&shared, started.id).await?)
     }
 
     /// Keeps a run whatever its age.
@@ -222,11 +221,14 @@ async fn pin(shared: &Shared, by: By, run: Uuid, pinned: bool) -> Result<Json<Ru
     let entry = by.entry(shared, if pinned { "run_pin" } else { "run_unpin" }, run, "");
     let (db, now) = (&shared.stores().db, shared.engine().ledger.now());
     ledger::steer(db, &Steering::Pin { run, pinned }, &entry, now).await?;
-    Ok(Json(RunView::of(read(shared.engine(), run).await?)?))
+    Ok(Json(RunView::of(read(shared, run).await?)?))
 }
 
-async fn read(engine: &Engine, id: Uuid) -> Result<RunRow, Problem> {
-    engine.ledger.get_run(id).await?.map(|(run, _, _)| run).ok_or_else(|| unknown_run(id))
+async fn read(shared: &Shared, id: Uuid) -> Result<RunRow, Problem> {
+    match shared.engine().ledger.get_run(id).await? {
+        Some((run, ..)) => Ok(run),
+        None => Err(unknown_run(shared, id).await),
+    }
 }
 
 fn accepted(run: RunRow) -> Result<AcceptedAnswer, Problem> {
@@ -234,8 +236,22 @@ fn accepted(run: RunRow) -> Result<AcceptedAnswer, Problem> {
     Ok(AcceptedAnswer::Accepted(Json(RunView::of(run)?), location))
 }
 
-fn unknown_run(id: Uuid) -> Problem {
-    let detail = format!("There is no run {id}. GET /v1/runs lists those there are.");
+/// There is none, or it was put away: its id lies in the range of a bundle's.
+async fn unknown_run(shared: &Shared, id: Uuid) -> Problem {
+    let bundles = match ledger::bundles_around(&shared.stores().db, id).await {
+        Ok(bundles) => bundles,
+        Err(error) => return error.into(),
+    };
+    let detail = match bundles.as_slice() {
+        [] => format!("There is no run {id}. GET /v1/runs lists those there are."),
+        [one] => format!(
+            "The run {id} is not in the ledger any more: by its id it was put away in the bundle {one}. `retainai history restore {one}` brings it back."
+        ),
+        several => format!(
+            "The run {id} is not in the ledger any more: by its id it was put away in one of the bundles {}. `retainai history restore NAME` brings one back.",
+            several.join(", ")
+        ),
+    };
     Problem::not_found("unknown_run", "There is no such run here", detail)
 }
 

@@ -1,6 +1,6 @@
 //! The command line: what can be said, and what each word means.
 
-use crate::steering_args::{Backfills, Dead, Queues, Schedules, StartBackfill};
+use crate::steering_args::{Backfills, Dead, Histories, Queues, Schedules, StartBackfill};
 use clap::{Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -87,6 +87,11 @@ pub enum Command {
     Queue {
         #[command(subcommand)]
         what: Queues,
+    },
+    /// Look at old runs that were put away, put more away, check them, bring them back.
+    History {
+        #[command(subcommand)]
+        what: Option<Histories>,
     },
     /// Show the forecast of a ticker.
     Forecast {

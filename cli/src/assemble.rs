@@ -12,10 +12,11 @@ use workers::compute::ComputePool;
 use workers::steps::Workshop;
 use workflows::clock::{MarketClock, SystemClock};
 use workflows::flow::{Flow, FlowSettings};
+use workflows::history::sweep::keep_house;
 use workflows::ledger::Abandoned;
 use workflows::plan::Step;
 use workflows::queue::{MemoryQueue, RedisQueue, ServerCheckError};
-use workflows::{Cache, Db, Engine, EngineSettings, Ledger, Queue, Stores, reconciler, scheduler};
+use workflows::{Cache, Db, Engine, EngineSettings, History, Ledger, Queue, Stores, reconciler, scheduler};
 
 /// An engine and what must live as long as it.
 pub struct Assembled {
@@ -65,6 +66,7 @@ pub async fn assemble(
     if settings.is_embedded() {
         // Only this process may open the file: what an earlier one held when it died is taken back at once, without waiting for leases.
         while reconciler::reclaim(&engine, Abandoned::NotOf(engine.instance)).await? > 0 {}
+        history(settings, &engine).begin_alone().await?;
     }
     Ok(Assembled { engine, stores: Stores { db, cache }, metrics, folder })
 }
@@ -90,7 +92,7 @@ async fn market_clock(settings: &Settings, stop: &CancellationToken) -> anyhow::
 pub struct Work {
     /// The steps it carries out.
     pub steps: Vec<Step>,
-    /// Whether it fires schedules.
+    /// Whether it fires schedules, and puts old runs away.
     pub schedules: bool,
     /// Whether it applies migrations; others wait for them.
     pub migrates: bool,
@@ -116,6 +118,9 @@ pub async fn work(
     }
     if work.schedules {
         tasks.spawn(scheduler::schedule(engine.clone(), settings.offline, stop.clone()));
+        if settings.history_dir.is_some() {
+            tasks.spawn(keep_house(engine.clone(), history(&settings, &engine), stop.clone()));
+        }
     }
     // Leases are kept until the very end, so that a step that finishes during the grace time is not taken away.
     let leases_stop = CancellationToken::new();
@@ -141,6 +146,11 @@ pub async fn work(
     leases_stop.cancel();
     let _ = tokio::task::spawn_blocking(move || leases.join()).await;
     Ok(())
+}
+
+/// Where old runs go.
+pub fn history(settings: &Settings, engine: &Engine) -> History {
+    History::new(engine.ledger.clone(), settings.history_dir.clone(), settings.keep, engine.settings.chance.clone())
 }
 
 /// One flow control towards the sources for all processes that share a Redis; this process' own without one.

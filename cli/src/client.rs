@@ -1,7 +1,7 @@
 //! How operator commands reach the product: always through the public API's types. Over HTTP to the `up` that owns the data folder, or by
 //! calling the same API inside this process. Out come JSON documents, or the problem that the API answered.
 
-use crate::assemble::{Assembled, Work, assemble, work};
+use crate::assemble::{Assembled, Work, assemble, history, work};
 use crate::data_folder::{DataFolder, Taken};
 use crate::settings::Settings;
 use anyhow::Context;
@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 const DOOR: (&str, &str) = ("x-retainai-door", "cli");
 /// Longest wait for one answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// The same inside this process.
+const INSIDE_LIMIT: Duration = Duration::from_secs(30);
 
 /// A way to the API.
 pub struct Client {
@@ -77,6 +79,11 @@ impl Client {
     /// To the owner of the data folder if there is one, else to an API inside this process. With `working`, the latter also carries out
     /// runs (for the embedded store; with PostgreSQL and Redis the worker processes do).
     pub async fn connect(settings: &Settings, working: bool) -> anyhow::Result<Self> {
+        Self::connect_for(settings, working, INSIDE_LIMIT).await
+    }
+
+    /// The same for requests that may take so long inside this process.
+    pub async fn connect_for(settings: &Settings, working: bool, time_limit: Duration) -> anyhow::Result<Self> {
         let stop = CancellationToken::new();
         let folder = match settings.is_embedded() {
             true => match DataFolder::take(&settings.data_dir, None)? {
@@ -97,6 +104,7 @@ impl Client {
         };
         let Assembled { engine, stores, folder, .. } = assemble(settings, folder, None, &stop).await?;
         let state = ApiState::new(engine.clone(), stores.clone(), env!("CARGO_PKG_VERSION"));
+        let state = ApiState { history: history(settings, &engine), time_limit, ..state };
         let working = (working && settings.is_embedded()).then(|| {
             let what = Work { steps: workers::steps::CARRIED_OUT.to_vec(), schedules: false, migrates: true };
             tokio::spawn(work(engine.clone(), stores.clone(), settings.clone(), what, stop.clone()))

@@ -67,6 +67,7 @@ async fn dispatch(args: Args, settings: Settings) -> anyhow::Result<u8> {
         Command::Backfill { start, what } => commands::backfill::run(&settings, start, what, json).await,
         Command::Schedule { what } => commands::schedule::run(&settings, what, json).await,
         Command::Queue { what } => commands::queue::run(&settings, what, json).await,
+        Command::History { what } => commands::history::run(&settings, what, json).await,
         Command::Forecast { ticker } => commands::forecast::run(&settings, &ticker, json).await,
         Command::Tickers { what } => commands::tickers::run(&settings, what, json).await,
         Command::Import { folder } => commands::import::run(&settings, &folder, json).await,

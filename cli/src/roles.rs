@@ -1,6 +1,6 @@
 //! The roles: which work a process does, and how it stops. SIGTERM or ctrl-c: finish or hand back the steps, then exit 0.
 
-use crate::assemble::{Assembled, Work, assemble, work};
+use crate::assemble::{Assembled, Work, assemble, history, work};
 use crate::data_folder::{DataFolder, Taken};
 use crate::settings::Settings;
 use crate::telemetry;
@@ -83,6 +83,7 @@ async fn serve(settings: Settings, what: Work, with_api: bool) -> anyhow::Result
     let metrics = telemetry::start_metrics()?;
     let Assembled { engine, stores, metrics, mut folder } =
         assemble(&settings, folder.take(), Some(metrics), &stop).await?;
+    let history = history(&settings, &engine);
     let working = {
         let (engine, stores, stop) = (engine.clone(), stores.clone(), stop.clone());
         tokio::spawn(async move {
@@ -97,8 +98,8 @@ async fn serve(settings: Settings, what: Work, with_api: bool) -> anyhow::Result
             folder.announce(Some(address))?;
         }
         tracing::info!(address = format!("http://{address}"), "listening");
-        let app =
-            api::app(ApiState { metrics, ..ApiState::new(engine.clone(), stores.clone(), env!("CARGO_PKG_VERSION")) });
+        let state = ApiState::new(engine.clone(), stores.clone(), env!("CARGO_PKG_VERSION"));
+        let app = api::app(ApiState { metrics, history, ..state });
         api::serve(app, listener, stop.clone()).await?;
     }
     let worked = working.await?;

@@ -8,9 +8,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
+use workflows::Keep;
 use workflows::flow::{Breaker, Limit};
 use workflows::plan::Step;
 use workflows::queue::RedisServer;
+
+/// A hundred years.
+const MOST_DAYS: u32 = 36_500;
 
 /// One setting as `retainai config` shows it.
 #[derive(Debug)]
@@ -79,6 +83,15 @@ pub const SPECS: &[Spec] = &[
     ),
     spec("source_breaker_cool_down_cap_s", "900", "but never longer than this, seconds"),
     spec("history_days", "1500", "how many days of history a new ticker asks for"),
+    spec(
+        "history_dir",
+        "",
+        "folder in which old runs are put away; empty: DATA_DIR/history with the embedded store, and on PostgreSQL every run is kept for ever",
+    ),
+    spec("keep_succeeded_days", "90", "a run that succeeded stays in the ledger for so long, days"),
+    spec("keep_no_new_session_days", "90", "the same for one that found no new session, days"),
+    spec("keep_cancelled_days", "90", "the same for one that was cancelled, days"),
+    spec("keep_failed_days", "365", "the same for one that failed, days"),
     spec("finetune_every", "5", "a ticker's model is continued every so many sessions"),
     spec("slots", "4", "steps of one kind carried out at a time, per process"),
     spec("cores", "0", "pieces of arithmetic done at a time; 0: as many as the machine has cores"),
@@ -152,6 +165,8 @@ pub struct Settings {
     pub market_clock_url: Option<String>,
     pub sources: workers::sources::SourceSettings,
     pub history_days: u64,
+    pub history_dir: Option<PathBuf>,
+    pub keep: Keep,
     pub finetune_every: usize,
     pub slots: usize,
     pub cores: usize,
@@ -315,8 +330,11 @@ fn build(values: BTreeMap<&'static str, Value>) -> Result<Settings, SettingsErro
         None => None,
     };
     let cores: usize = r.parse("cores")?;
+    let data_dir = PathBuf::from(r.text("data_dir"));
+    let beside_the_store = database_url.is_none().then(|| data_dir.join("history"));
+    let history_dir = r.optional("history_dir").map(PathBuf::from).or(beside_the_store);
     let settings = Settings {
-        data_dir: PathBuf::from(r.text("data_dir")),
+        data_dir,
         listen: r.parse("listen")?,
         cache_redis_url,
         redis_url,
@@ -329,6 +347,8 @@ fn build(values: BTreeMap<&'static str, Value>) -> Result<Settings, SettingsErro
         market_clock_url: r.optional("market_clock_url"),
         sources: sources(&r)?,
         history_days: r.at_least("history_days", 1)?,
+        history_dir,
+        keep: keep(&r)?,
         finetune_every: r.at_least("finetune_every", 1)?,
         slots: r.at_least("slots", 1)?,
         cores: if cores == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { cores },
@@ -342,6 +362,21 @@ fn build(values: BTreeMap<&'static str, Value>) -> Result<Settings, SettingsErro
         values: BTreeMap::new(),
     };
     Ok(Settings { values, ..settings })
+}
+
+/// How long runs stay, by outcome.
+fn keep(r: &Reader<'_>) -> Result<Keep, SettingsError> {
+    let days = |key| {
+        let days: u32 = r.at_least(key, 1)?;
+        // As good as for ever, and a date all the same.
+        if days > MOST_DAYS { Err(r.wrong(key, &format!("it must be at most {MOST_DAYS}"))) } else { Ok(days) }
+    };
+    Ok(Keep {
+        succeeded_days: days("keep_succeeded_days")?,
+        no_new_session_days: days("keep_no_new_session_days")?,
+        cancelled_days: days("keep_cancelled_days")?,
+        failed_days: days("keep_failed_days")?,
+    })
 }
 
 fn sources(r: &Reader<'_>) -> Result<workers::sources::SourceSettings, SettingsError> {

@@ -1,4 +1,4 @@
-//! What can be said of queues, schedules, backfills and dead runs: the steering part of the command line.
+//! What can be said of queues, schedules, backfills, dead and old runs: the steering part of the command line.
 
 use chrono::NaiveDate;
 use clap::{Args, Subcommand, ValueEnum};
@@ -200,6 +200,34 @@ impl Pausable {
         let ticker = self.ticker.as_ref().map(|ticker| ("ticker", ticker.to_string()));
         step.or(source).or(exchange).or(ticker).unwrap_or_default()
     }
+}
+
+/// What to do with old runs.
+#[derive(Debug, Subcommand)]
+pub enum Histories {
+    /// The bundles that there are, newest first.
+    List,
+    /// Put away what is due now, and not only in an hour.
+    Sweep {
+        /// Only count what would go.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Compare bundles with their checksums; exit 1 when one is not as it was written.
+    Verify {
+        /// Its name.
+        #[arg(value_parser = name, required_unless_present = "all")]
+        name: Option<String>,
+        /// All that there are.
+        #[arg(long, conflicts_with = "name")]
+        all: bool,
+    },
+    /// Bring the runs of a bundle back, pinned.
+    Restore {
+        /// Its name.
+        #[arg(value_parser = name)]
+        name: String,
+    },
 }
 
 /// Which dead runs.

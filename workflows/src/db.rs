@@ -118,7 +118,8 @@ impl Rows for Result<sqlx::sqlite::SqliteQueryResult, sqlx::Error> {
 }
 
 /// An instant in the database: `timestamptz` on PostgreSQL, INTEGER microseconds on SQLite. Never finer than a microsecond.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct Ts(pub DateTime<Utc>);
 
 impl From<DateTime<Utc>> for Ts {

@@ -8,6 +8,7 @@ mod dead_letters;
 mod document;
 mod forecasts;
 mod health;
+mod history;
 mod queues;
 mod runs;
 mod schedules;

@@ -1,5 +1,6 @@
 //! `retainai doctor`: looks at every way in which a set-up can be wrong, and says of each what was found and what to do. Changes nothing.
 
+mod history;
 mod item;
 mod listen;
 mod machine;
@@ -22,16 +23,18 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Looks at everything at once. Exit 1 when there is a problem.
 pub async fn run(settings: &Settings, online: bool, as_json: bool) -> anyhow::Result<u8> {
     crate::telemetry::start_logging(settings, true)?;
-    let (machine, store, listen, database, queue, cache, sources) = tokio::join!(
+    let (machine, store, history, listen, database, queue, cache, sources) = tokio::join!(
         limited("machine", blocking(machine::look, settings.cores)),
         limited("data_folder", store::look(settings)),
+        limited("history", history::look(settings)),
         limited("listen", listen::look(settings)),
         limited("postgres", postgres::look(settings)),
         limited("redis", redis::queue(settings)),
         limited("cache", redis::cache(settings)),
         limited("sources", sources::look(settings, online)),
     );
-    let found = [settings_file::look(settings), store, listen, database, queue, cache, sources, machine].concat();
+    let found =
+        [settings_file::look(settings), store, history, listen, database, queue, cache, sources, machine].concat();
     report(&found, as_json)
 }
 

@@ -6,6 +6,7 @@ pub mod config;
 pub mod doctor;
 pub mod forecast;
 pub mod healthcheck;
+pub mod history;
 pub mod import;
 pub mod migrate;
 pub mod queue;

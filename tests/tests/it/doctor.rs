@@ -97,6 +97,7 @@ async fn a_sound_embedded_set_up_alone_and_beside_up() {
     report.says("data_folder", &["ok", "does not exist yet"]);
     report.says("listen", &["ok", "is free"]);
     report.says("source_yahoo", &["ok", "not asked"]);
+    report.says("history", &["ok", "90 days (succeeded)", "365 (failed)", "data/history"]);
     for check in ["settings", "clock_and_zones", "cores", "memory", "open_files", "disk_space"] {
         report.of(check);
     }
@@ -123,6 +124,7 @@ async fn a_sound_set_up_on_postgres_and_redis() {
     let report = set_up.doctor().await;
     assert_eq!(report.problems(), Vec::<&str>::new(), "{:#}", report.document);
     report.says("redis_namespace", &["ok", "is free"]);
+    report.says("history", &["ok", "history_dir is not set"]);
     let _worker = set_up.program(&["worker"]).spawn();
     eventually("the worker to take the prefix", LIMIT, || async {
         set_up.doctor().await.of("redis_namespace").contains("is ours").then_some(())
@@ -275,6 +277,7 @@ async fn a_folder_an_address_and_sources_that_cannot_be_used() {
     // Below a file nobody can make a folder, not even root.
     let report = SetUp::new().with("RETAINAI_DATA_DIR", below).doctor().await;
     report.says("data_folder", &["problem", "file", "--data-dir"]);
+    report.says("history", &["problem", "file", "history_dir"]);
 
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let report = SetUp::new()

@@ -105,6 +105,11 @@ impl Installation {
         processes
     }
 
+    /// The folder of the embedded store.
+    pub fn data_folder(&self) -> std::path::PathBuf {
+        self.data.path().join("data")
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }

@@ -7,6 +7,7 @@ mod commands;
 mod doctor;
 mod faults;
 mod harness;
+mod history;
 mod house;
 mod installation;
 mod kill;

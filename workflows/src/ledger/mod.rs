@@ -8,13 +8,16 @@ mod words;
 pub use memory::{MemoryLedger, Weather};
 pub use sql::audit::{AuditRow, NewEntry};
 pub use sql::backfills::{BackfillCounts, BackfillPolicy, BackfillRow, BackfillStanding, NewBackfill};
+pub use sql::bundles::BundleRow;
 pub use sql::dead_letters::{DeadLetterFilter, DeadLetterGroup, DeadLetterRow, DeadRun, RequeuedSlice};
+pub use sql::months::Dropped;
 pub use sql::pause::PauseRow;
 pub use sql::queues::{QueueCount, WorkerRow};
 pub use sql::read::{AttemptRow, RunFilter, RunRow, StepRow};
 pub(crate) use sql::reclaim::life_lock;
 pub use sql::steer::Steering;
 pub use sql::ticks::{CatchUp, Overlap, ScheduleRow, TickRow, TickState};
+pub(crate) use sql::{bundles as bundle_table, history, lines, months};
 pub use words::{Abandoned, Claim, Completed, Completion, Ending, Key, NewRun, SignsOfLife, Started};
 
 use crate::db::{Db, StoreResult};
@@ -165,6 +168,12 @@ sql_operation! {
     dead_letter_groups(filter: &DeadLetterFilter) -> Vec<DeadLetterGroup> = dead_letters;
     /// Repeats dead runs after `after`, at most `limit`, in one transaction with its audit.
     requeue(filter: &DeadLetterFilter, after: Uuid, limit: i64, now: DateTime<Utc>, make: &(dyn Fn(&DeadRun) -> Option<NewRun> + Send + Sync), entry: &(dyn Fn(usize) -> NewEntry + Send + Sync)) -> RequeuedSlice = dead_letters;
+    /// Bundles of runs that are here no more, newest first, at most `limit`; those before (made at, name) where it is given.
+    bundles(before: Option<(DateTime<Utc>, &str)>, limit: i64) -> Vec<BundleRow> = bundles;
+    /// One bundle.
+    bundle(name: &str) -> Option<BundleRow> = bundles;
+    /// The bundles in which a run that is here no more may be.
+    bundles_around(run: Uuid) -> Vec<String> = bundles;
     /// Makes the monthly partitions of this month and the next ones, where they are missing; how many were made.
     ensure_partitions(now: DateTime<Utc>) -> usize = partitions;
 }

@@ -2,11 +2,15 @@
 
 pub(super) mod audit;
 pub(super) mod backfills;
+pub(crate) mod bundles;
 pub(super) mod cancel;
 pub(super) mod claim;
 pub(super) mod complete;
 pub(super) mod dead_letters;
 pub(super) mod feed;
+pub(crate) mod history;
+pub(crate) mod lines;
+pub(crate) mod months;
 pub(super) mod partitions;
 pub(super) mod pause;
 pub(super) mod queues;

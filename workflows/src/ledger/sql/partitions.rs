@@ -18,13 +18,22 @@ pub(crate) fn first_id(day: NaiveDate) -> Uuid {
 }
 
 /// Makes the partitions of this month and the next ones, where they are missing; how many were made. A month for which the default
-/// partition has rows already keeps them there.
+/// partition has rows already keeps them there, and one that was put away as a whole is not made again, whatever the clock says.
 pub(in crate::ledger) async fn ensure_partitions(db: &Db, now: DateTime<Utc>) -> StoreResult<usize> {
     let Pools::Pg(pool) = &db.pools else { return Ok(0) };
+    let gone: Vec<String> = sqlx::query_scalar(
+        "select month from bundle where month is not null and state = 'made' order by month desc limit 100",
+    )
+    .fetch_all(pool)
+    .await
+    .doing("list the months that went")?;
     let mut made = 0;
     for ahead in 0..=AHEAD {
         let month = now.date_naive().with_day(1).unwrap_or_default() + Months::new(ahead);
         let next = month + Months::new(1);
+        if gone.contains(&month.format("%Y-%m").to_string()) {
+            continue;
+        }
         for table in TABLES {
             let name = format!("{table}_{}", month.format("%Y_%m"));
             let there: bool = sqlx::query_scalar("select to_regclass($1) is not null")
