@@ -49,12 +49,13 @@ fn has_the_commands_that_these_tests_run() {
         "retainai forecast NASDAQ:AAPL",
         "retainai runs list",
         "retainai tickers --json",
+        "retainai backtest --data prices --sessions 250 --csv forecasts.csv",
         "retainai up",
         "export RETAINAI_DATABASE_URL=postgres://retainai@127.0.0.1/retainai",
         "export RETAINAI_REDIS_URL=redis://127.0.0.1",
         "retainai migrate --wait",
         "retainai scheduler",
-        "retainai worker --steps scrape,finetune,cache,archive,cleanup",
+        "retainai worker --steps scrape,finetune,cache,archive,cleanup,pretrain",
         "retainai api",
     ];
     assert_eq!(commands(), known, "a command that is changed or added must be run here too");
@@ -73,7 +74,7 @@ async fn the_demo_and_what_is_asked_of_it() {
     });
     let mut demo: Running = demo.env("DEMO_DATA", data.path().join("demo")).spawn();
     let table = demo.wait_for_line("NASDAQ:AAPL", LIMIT).await;
-    assert!(table.contains("model"), "{table}");
+    assert!(table.contains("global"), "{table}");
     demo.wait_for_line("http://127.0.0.1:8080", LIMIT).await;
     for command in &all[1..4] {
         let answer = shell(command, data.path()).output(LIMIT).await;
@@ -100,14 +101,17 @@ async fn your_own_prices_and_every_day() {
     std::fs::create_dir_all(home.path().join("prices/NASDAQ")).unwrap();
     std::fs::write(home.path().join("prices/NASDAQ/AAPL.csv"), format!("date,open,high,low,close,volume\n{rows}"))
         .unwrap();
-    for command in &all[4..9] {
+    for command in &all[4..10] {
         let done = shell(command, home.path()).output(LIMIT).await;
         assert_eq!(done.code, Some(0), "{command}: {done:#?}");
-        assert!(done.stdout.contains("AAPL"), "{command}: {}", done.stdout);
+        let about = if command.contains("backtest") { "NASDAQ" } else { "AAPL" };
+        assert!(done.stdout.contains(about), "{command}: {}", done.stdout);
     }
+    let csv = std::fs::read_to_string(home.path().join("forecasts.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 1 + 80 - 16, "a line for each session that has 16 closes before it and one after");
     // As written but for the network, which a test must not use, and the port, which may be taken.
     let address = format!("127.0.0.1:{}", product_tests::free_port());
-    let mut up = shell(&all[9], home.path()).env("RETAINAI_OFFLINE", "true").env("RETAINAI_LISTEN", &address).spawn();
+    let mut up = shell(&all[10], home.path()).env("RETAINAI_OFFLINE", "true").env("RETAINAI_LISTEN", &address).spawn();
     eventually("up to be ready", LIMIT, || async {
         (http::status(&format!("http://{address}/health/ready")).await? == 200).then_some(())
     })
@@ -130,9 +134,9 @@ async fn the_roles_on_postgres_and_redis() {
             .env("RETAINAI_OFFLINE", "true")
             .env("RETAINAI_LISTEN", &address)
     };
-    let migrated = role(&all[12]).output(LIMIT).await;
+    let migrated = role(&all[13]).output(LIMIT).await;
     assert_eq!(migrated.code, Some(0), "{migrated:#?}");
-    let mut roles: Vec<Running> = all[13..16].iter().map(|command| role(command).spawn()).collect();
+    let mut roles: Vec<Running> = all[14..17].iter().map(|command| role(command).spawn()).collect();
     eventually("the API to be ready", LIMIT, || async {
         (http::status(&format!("http://{address}/health/ready")).await? == 200).then_some(())
     })

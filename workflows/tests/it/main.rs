@@ -10,6 +10,7 @@ mod history;
 mod history_bundles;
 mod history_months;
 mod listing;
+mod market_days;
 mod operating;
 mod overlap;
 mod poison;
