@@ -11,6 +11,7 @@ use workers::RemoteClock;
 use workers::compute::ComputePool;
 use workers::steps::Workshop;
 use workflows::clock::{MarketClock, SystemClock};
+use workflows::exchange_duties::look_after_exchanges;
 use workflows::flow::{Flow, FlowSettings};
 use workflows::history::sweep::keep_house;
 use workflows::ledger::Abandoned;
@@ -118,6 +119,7 @@ pub async fn work(
     }
     if work.schedules {
         tasks.spawn(scheduler::schedule(engine.clone(), settings.offline, stop.clone()));
+        tasks.spawn(look_after_exchanges(engine.clone(), settings.offline, stop.clone()));
         if settings.history_dir.is_some() {
             tasks.spawn(keep_house(engine.clone(), history(&settings, &engine), stop.clone()));
         }

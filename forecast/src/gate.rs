@@ -58,9 +58,10 @@ fn own_or_global(shadow: &[Entry], base: &Track, gate: &Gate) -> Verdict {
     let variance = gains.iter().map(|g| (g - gain) * (g - gain)).sum::<f64>() / n as f64;
     let error = (variance / n as f64).sqrt();
     let held = shadow.iter().filter(|e| e.said.holds80(e.z)).count() as f64 / shadow.len() as f64;
-    let restart = !(gain >= -gate.restart * error);
-    // Negated so that a NaN is refused.
-    if !(gain >= -gate.adopt * error) {
+    // A NaN is no gain.
+    let worse_by = |errors: f64| gain.is_nan() || gain < -errors * error;
+    let restart = worse_by(gate.restart);
+    if worse_by(gate.adopt) {
         let why = format!("its own model was worse over {n} sessions: {gain:+.4} ± {error:.4} log density a session");
         return Verdict { restart, ..told(MadeBy::Global, &why) };
     }

@@ -10,6 +10,8 @@ use crate::subject::Subject;
 use chrono::{NaiveDate, TimeDelta};
 use market::Exchange;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// A session that is not complete is taken as it is so long after its first close was seen.
 pub const MARKET_DEADLINE: TimeDelta = TimeDelta::minutes(60);
@@ -18,8 +20,32 @@ const PRETRAIN_EVERY: i64 = 63;
 /// With fewer archived closes there is no use in trying.
 const CLOSES_MIN: i64 = 1_250;
 
+/// How often the exchanges are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Looks after both exchanges until `stop`.
+pub async fn look_after_exchanges(engine: Arc<Engine>, offline: bool, stop: CancellationToken) {
+    let mut failing = false;
+    while !stop.is_cancelled() {
+        match look_after(&engine, offline).await {
+            Ok(()) => failing = false,
+            Err(error) => {
+                if !failing {
+                    tracing::warn!(%error, "the exchanges could not be looked after; trying again");
+                }
+                failing = true;
+            }
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
 /// Looks after both exchanges once.
-pub(crate) async fn look_after(engine: &Arc<Engine>, offline: bool) -> StoreResult<()> {
+async fn look_after(engine: &Arc<Engine>, offline: bool) -> StoreResult<()> {
     let Some(db) = engine.ledger.db() else { return Ok(()) };
     for exchange in [Exchange::Nasdaq, Exchange::Nepse] {
         for session in market_days::complete(db, exchange, MARKET_DEADLINE, engine.ledger.now()).await? {

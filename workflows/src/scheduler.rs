@@ -3,7 +3,6 @@
 
 use crate::db::StoreResult;
 use crate::engine::Engine;
-use crate::exchange_duties;
 use crate::ledger::{self, CatchUp, NewRun, Overlap, ScheduleRow, TickRow, TickState};
 use crate::plan::{Plan, TICKER, priority};
 use crate::schedule::due_sessions;
@@ -69,8 +68,7 @@ pub async fn look(engine: &Arc<Engine>, offline: bool) -> StoreResult<()> {
         }
     }
     move_ticks(engine, &schedules, offline).await?;
-    move_backfills(engine).await?;
-    exchange_duties::look_after(engine, offline).await
+    move_backfills(engine).await
 }
 
 async fn move_ticks(engine: &Arc<Engine>, schedules: &[ScheduleRow], offline: bool) -> StoreResult<()> {

@@ -3,6 +3,7 @@
 mod bytes;
 mod lineage;
 mod market_data;
+mod oracle;
 mod promises;
 mod repeat;
 

@@ -13,7 +13,10 @@ pub(super) struct Api {
 /// One run, as far as the demo cares.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Run {
+    #[serde(default)]
     exchange: String,
+    /// Empty for a run about an exchange, such as a pre-training.
+    #[serde(default)]
     ticker: String,
     /// The session for which it runs.
     pub(super) session: Option<String>,

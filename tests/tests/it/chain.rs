@@ -55,9 +55,7 @@ async fn all_agree(installation: Installation) {
         };
         let ((lo80, hi80), (lo95, hi95), point) = (interval(0), interval(1), price(&forecast["point"]));
         assert!(0.0 < lo95 && lo95 <= lo80 && lo80 <= point && point <= hi80 && hi80 <= hi95, "{forecast:#}");
-        // FB has too short a history for a model to speak.
-        let expected = if ticker == "FB" { "baseline" } else { "global" };
-        assert_eq!(forecast["made_by"], expected, "{forecast:#}");
+        assert_eq!(forecast["made_by"], "global", "{forecast:#}");
         let one = installation.get(&format!("/v1/forecasts/{exchange}/{ticker}")).await;
         assert_eq!(one["cached"], true, "the chain filled the cache");
         assert_eq!(one["point"], forecast["point"]);

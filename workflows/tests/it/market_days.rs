@@ -8,11 +8,7 @@ use workflows::Db;
 use workflows::exchange_duties::MARKET_DEADLINE;
 use workflows::stores::{archive, market_days, tickers};
 
-on_both!(
-    a_session_is_complete_when_nine_of_ten_were_seen,
-    at_the_deadline_it_is_taken_as_it_is,
-    a_row_is_written_once,
-);
+on_both!(a_session_is_complete_when_nine_of_ten_were_seen, at_the_deadline_it_is_taken_as_it_is, a_row_is_written_once,);
 
 const EXCHANGE: Exchange = Exchange::Nepse;
 
