@@ -2,6 +2,7 @@
 //! A test asks for what it needs, and everything it was given ends with it, also when it fails.
 #![allow(clippy::disallowed_methods, reason = "the tests stand outside: they read the environment and the wall clock")]
 
+pub mod disk;
 pub mod http;
 pub mod ports;
 pub mod postgres_server;

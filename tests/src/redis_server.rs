@@ -1,6 +1,7 @@
 //! One Redis process of one test: its own port and folder, ended by its own process id.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub struct RedisOptions<'a> {
     pub user: Option<(&'a str, &'a str)>,
     /// More arguments of `redis-server`; they win.
     pub arguments: &'a [&'a str],
+    /// The process group that it joins, instead of this process' own.
+    pub group: Option<i32>,
 }
 
 /// A running `redis-server` that appends every write to its folder, so that a restart finds them again.
@@ -38,6 +41,7 @@ struct Launch {
     log: PathBuf,
     url: String,
     ca: Option<Vec<u8>>,
+    group: Option<i32>,
 }
 
 impl RedisDb {
@@ -146,12 +150,17 @@ impl Launch {
             Some((_, names)) if !names.contains(&"127.0.0.1") => names.first().copied().unwrap_or("localhost"),
             _ => "127.0.0.1",
         };
-        Ok(Self { port, arguments, log: place.join("log"), url: format!("{scheme}://{login}{host}:{port}"), ca })
+        let url = format!("{scheme}://{login}{host}:{port}");
+        Ok(Self { port, arguments, log: place.join("log"), url, ca, group: options.group })
     }
 
     /// Returns once this very process answers: another server on the same port would have another process id.
     async fn start(&self) -> Result<Child> {
-        let mut child = Command::new("redis-server")
+        let mut command = Command::new("redis-server");
+        if let Some(group) = self.group {
+            command.process_group(group);
+        }
+        let mut child = command
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(File::create(&self.log)?)

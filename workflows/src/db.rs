@@ -2,6 +2,7 @@
 //! One Rust body and one SQL text (`$1`, RETURNING, ON CONFLICT) per operation, expanded per database by `on_write!`, `on_read!`
 //! and `on_tx!`; where the dialects differ, `Db::is_postgres` chooses between two texts. Every statement is run on both by the conformance suite.
 
+use crate::plan::{PLANS, Plans};
 pub use crate::unreached::without_password;
 use crate::unreached::{Advice, Unreached};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -9,7 +10,7 @@ use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteError, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, Decode, Encode, PgPool, Postgres, Sqlite, SqlitePool, Transaction, Type};
 use std::path::Path;
 use std::str::FromStr;
@@ -71,14 +72,15 @@ impl StoreError {
                 | sqlx::Error::PoolTimedOut
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::WorkerCrashed => true,
-                sqlx::Error::Database(db) => {
-                    db.code().is_some_and(|code| {
-                        // 08 connection, 40001/40P01/55P03 contention, 53 resources, 57 server shutting down or starting.
+                sqlx::Error::Database(db) => db.code().is_some_and(|code| match db.try_downcast_ref::<SqliteError>() {
+                    // 5 and 6 contention, 10 a disk that did not do what it was told, 13 a full one.
+                    Some(_) => code.parse::<i32>().is_ok_and(|n| matches!(n & 0xff, 5 | 6 | 10 | 13)),
+                    // 08 connection, 40001/40P01/55P03 contention, 53 resources, 57 server shutting down or starting.
+                    None => {
                         ["08", "53", "57"].iter().any(|class| code.starts_with(class))
                             || matches!(code.as_ref(), "40001" | "40P01" | "55P03")
-                            || code.parse::<i32>().is_ok_and(|n| matches!(n & 0xff, 5 | 6))
-                    })
-                }
+                    }
+                }),
                 _ => false,
             },
             _ => false,
@@ -185,6 +187,8 @@ pub struct Db {
     pub(crate) pools: Pools,
     /// Database clock minus ours, microseconds.
     skew_us: Arc<AtomicI64>,
+    /// What this program can carry out.
+    plans: Plans,
 }
 
 /// A transaction on either database. On SQLite it holds the only writer from its start (BEGIN IMMEDIATE).
@@ -237,7 +241,7 @@ impl Db {
             .max_connections(max_connections)
             .acquire_timeout(Duration::from_secs(5))
             .connect_lazy_with(options);
-        Ok(Db { pools: Pools::Pg(pool), skew_us: Arc::default() })
+        Ok(Db { pools: Pools::Pg(pool), skew_us: Arc::default(), plans: PLANS })
     }
 
     /// The embedded store: one SQLite file, made when absent. An acknowledged commit survives power loss (`synchronous=FULL`).
@@ -253,13 +257,25 @@ impl Db {
             .max_connections(1)
             .idle_timeout(None)
             .max_lifetime(None)
+            // When its disk is full SQLite ends a transaction by itself. The driver believes it to be open for good and begins no other: then
+            // another connection is made.
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .connect_with(options.clone())
             .await
             .doing("open the embedded store")?;
         let read = SqlitePoolOptions::new()
             .max_connections(4)
             .connect_lazy_with(options.read_only(true).create_if_missing(false));
-        Ok(Db { pools: Pools::Lite { write, read }, skew_us: Arc::default() })
+        Ok(Db { pools: Pools::Lite { write, read }, skew_us: Arc::default(), plans: PLANS })
+    }
+
+    /// The same database as a program sees it that knows these plans and no others.
+    pub fn knowing(self, plans: Plans) -> Db {
+        Db { plans, ..self }
+    }
+
+    pub(crate) fn plans(&self) -> Plans {
+        self.plans
     }
 
     /// Whether this is PostgreSQL: chooses between two SQL texts where the dialects differ.
@@ -400,7 +416,7 @@ impl Db {
                     .max_connections(2)
                     .acquire_timeout(Duration::from_secs(5))
                     .connect_lazy_with(options);
-                Db { pools: Pools::Pg(pool), skew_us: self.skew_us.clone() }
+                Db { pools: Pools::Pg(pool), skew_us: self.skew_us.clone(), plans: self.plans }
             }
             Pools::Lite { .. } => self.clone(),
         }

@@ -4,6 +4,7 @@
 use crate::body::{Attempt, Report, StepBody};
 use crate::db::StoreError;
 use crate::engine::{Bodies, Engine, Shared};
+use crate::lanes::Go;
 use crate::ledger::{Claim, Completed, Completion, Ending};
 use crate::message::Message;
 use crate::plan::{Step, priority};
@@ -37,6 +38,7 @@ impl Engine {
         let engine = self.clone();
         self.spawn(async move {
             let _slot = slot;
+            engine.lanes.taken_out(&message.queue);
             let Some(claim) = engine.claim(&message).await else { return };
             let span = tracing::info_span!("attempt", run = %claim.run, subject = %claim.subject, step = %claim.step, attempt = claim.attempt);
             engine.carry_out(claim, body).instrument(span).await;
@@ -121,6 +123,7 @@ impl Engine {
         let Report { outcome, effects } = report;
         let mut ending = Ending {
             claim: attempt.claim.clone(),
+            sends_next: self.may_send(next_queue(&attempt.claim, &outcome)),
             outcome,
             effects,
             dice: self.settings.chance.unit(),
@@ -163,13 +166,13 @@ impl Engine {
     /// Writes a group of endings, and posts what follows. Where the group fails for good, each is tried alone, so that only the one at fault pays.
     async fn complete_group(self: &Arc<Self>, group: Vec<Ending>) -> Vec<Shared<Completed>> {
         match self.ledger.complete(&group, self.ledger.now()).await {
-            Ok(completed) => self.posted(completed),
+            Ok(completed) => self.posted(&group, completed),
             Err(error) if error.is_transient() || group.len() == 1 => share(error, group.len()),
             Err(_) => {
                 let mut answers = Vec::with_capacity(group.len());
                 for ending in &group {
                     match self.ledger.complete(std::slice::from_ref(ending), self.ledger.now()).await {
-                        Ok(completed) => answers.extend(self.posted(completed)),
+                        Ok(completed) => answers.extend(self.posted(std::slice::from_ref(ending), completed)),
                         Err(error) => answers.extend(share(error, 1)),
                     }
                 }
@@ -178,11 +181,30 @@ impl Engine {
         }
     }
 
-    fn posted(self: &Arc<Self>, completed: Vec<Completed>) -> Vec<Shared<Completed>> {
-        let messages =
-            completed.iter().flatten().flat_map(|completion: &Completion| completion.messages.clone()).collect();
+    /// Posts what follows: the next steps, which count as sent, and the runs that waited for one that has ended, where there is room.
+    fn posted(self: &Arc<Self>, endings: &[Ending], completed: Vec<Completed>) -> Vec<Shared<Completed>> {
+        let mut messages = Vec::new();
+        for (ending, completion) in endings.iter().zip(&completed) {
+            let follow = completion.iter().flat_map(|completion: &Completion| &completion.messages);
+            let may_go =
+                |message: &&Message| message.run == ending.claim.run || self.may_send(Some(message.queue.clone()));
+            messages.extend(follow.filter(may_go).cloned());
+        }
         self.post(messages);
         completed.into_iter().map(Ok).collect()
+    }
+
+    /// Takes a place in a queue for a message that goes out at once. Where there is none any more, the reconciler looks.
+    pub(crate) fn may_send(&self, queue: Option<String>) -> bool {
+        let Some(queue) = queue else { return false };
+        match self.lanes.take(&queue) {
+            Go::Yes => true,
+            Go::NotAnyMore => {
+                self.nudge();
+                false
+            }
+            Go::No => false,
+        }
     }
 
     /// Takes messages of the steps in `bodies` and carries them out, until `stop`; then waits until what runs is done or handed back.
@@ -222,6 +244,16 @@ impl Engine {
         let _ = tokio::time::timeout(Duration::from_secs(2), async { while consumers.join_next().await.is_some() {} })
             .await;
     }
+}
+
+/// The queue of the step that will follow, if one does.
+fn next_queue(claim: &Claim, outcome: &Outcome) -> Option<String> {
+    let next = match outcome {
+        Outcome::Done(_) | Outcome::Skip(_) => claim.plan.after(claim.step),
+        Outcome::NoNewSession(_) | Outcome::GiveUp(_) => claim.plan.closing().filter(|closing| *closing != claim.step),
+        _ => None,
+    };
+    next.map(|step| step.queue(claim.priority))
 }
 
 /// One error for everybody in a group.

@@ -6,6 +6,7 @@ use crate::chance::Chance;
 use crate::clock::MarketClock;
 use crate::db::{StoreError, StoreResult};
 use crate::held::Held;
+use crate::lanes::Lanes;
 use crate::ledger::{Claim, Completed, Ending, Ledger, NewRun, Started};
 use crate::message::Message;
 use crate::plan::{Plan, Step, priority};
@@ -76,6 +77,8 @@ pub struct Engine {
     pub(crate) nudge: Notify,
     /// The steps this process holds.
     pub(crate) held: Held,
+    /// What it may put into the queues by itself.
+    pub(crate) lanes: Lanes,
     pub(crate) claims: Stage<Message, Shared<Option<Claim>>>,
     pub(crate) endings: Stage<Ending, Shared<Completed>>,
     /// Messages to be pushed, and whether somebody is at it.
@@ -110,6 +113,7 @@ impl Engine {
             settings,
             nudge: Notify::new(),
             held: Held::default(),
+            lanes: Lanes::default(),
             claims: Stage::new(turns),
             endings: Stage::new(turns),
             outbox: Mutex::default(),
@@ -154,9 +158,20 @@ impl Engine {
         if runs.len() <= SENT_AT_ONCE {
             let lanes: BTreeSet<String> =
                 runs.iter().map(|run| run.plan.steps[run.first_place()].step.queue(run.priority)).collect();
-            let room: Vec<(String, i64)> = lanes.into_iter().map(|lane| (lane, SENT_AT_ONCE as i64)).collect();
+            let most = |lane: &str| self.lanes.left(lane).min(SENT_AT_ONCE as i64);
+            let room: Vec<(String, i64)> = lanes
+                .into_iter()
+                .map(|lane| (most(&lane), lane))
+                .filter(|(room, _)| *room > 0)
+                .map(|(room, lane)| (lane, room))
+                .collect();
             match self.ledger.take_due(&room, self.ledger.now()).await {
-                Ok(messages) => self.post(messages),
+                Ok(messages) => {
+                    for message in &messages {
+                        self.lanes.take(&message.queue);
+                    }
+                    self.post(messages);
+                }
                 Err(error) => {
                     tracing::debug!(%error, "the first steps could not be sent; the reconciler will send them")
                 }
@@ -169,7 +184,8 @@ impl Engine {
     /// Cancels a run; false when it has ended or does not exist.
     pub async fn cancel(self: &Arc<Self>, run: Uuid, reason: &str) -> StoreResult<bool> {
         let Some(messages) = self.ledger.cancel(run, reason, self.ledger.now()).await? else { return Ok(false) };
-        self.post(messages);
+        self.post(messages.into_iter().filter(|message| self.may_send(Some(message.queue.clone()))).collect());
+        self.nudge();
         Ok(true)
     }
 

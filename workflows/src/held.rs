@@ -86,6 +86,7 @@ pub async fn keep(engine: &Engine, stop: CancellationToken) {
     let mut life = ledger.db().and_then(|db| db.life(engine.instance));
     let renew_every = (engine.settings.lease / 4).max(Duration::from_millis(50));
     let mut renew_at = Instant::now();
+    let mut failing = false;
     while !stop.is_cancelled() {
         if let Some(life) = &mut life {
             match life.show().await {
@@ -107,11 +108,18 @@ pub async fn keep(engine: &Engine, stop: CancellationToken) {
             ledger.held_by(engine.instance).await
         };
         match ours {
-            Ok(ours) => engine.held.drop_others(&held, &ours),
+            Ok(ours) => {
+                if std::mem::take(&mut failing) {
+                    tracing::info!("leases are renewed again");
+                }
+                engine.held.drop_others(&held, &ours);
+            }
             Err(error) => {
                 // Soon again: a lease that was not renewed is one that ends.
                 renew_at = Instant::now();
-                tracing::warn!(%error, held = held.len(), "leases could not be renewed; trying again");
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, held = held.len(), "leases could not be renewed; trying again and again");
+                }
             }
         }
         let look = if held.is_empty() { IDLE_LOOK_EVERY } else { LOOK_EVERY };

@@ -15,6 +15,7 @@ pub mod exchange_duties;
 pub mod flow;
 mod held;
 pub mod history;
+mod lanes;
 pub mod ledger;
 mod life;
 pub mod message;

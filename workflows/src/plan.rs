@@ -150,17 +150,20 @@ pub const DELIVER: Plan = Plan {
 };
 
 /// Every plan, in every version, that this program can carry out.
-pub const PLANS: [&Plan; 5] = [&TICKER, &PRETRAIN, &SETTLE, &DIGEST, &DELIVER];
+pub const PLANS: Plans = &[&TICKER, &PRETRAIN, &SETTLE, &DIGEST, &DELIVER];
+
+/// The plans that a program knows. Handed to its ledger, so that a test can be an older or a newer program.
+pub type Plans = &'static [&'static Plan];
 
 impl Plan {
-    /// The plan of that name and version, or `None` for one that this program does not know: another, newer one does.
-    pub fn find(name: &str, version: i64) -> Option<&'static Plan> {
-        PLANS.into_iter().find(|plan| plan.name == name && plan.version == version)
+    /// The plan of that name and version, or `None` for one that is not among `plans`: another, newer program knows it.
+    pub fn find(plans: Plans, name: &str, version: i64) -> Option<&'static Plan> {
+        plans.iter().copied().find(|plan| plan.name == name && plan.version == version)
     }
 
     /// The newest version of the plan of that name.
     pub fn named(name: &str) -> Option<&'static Plan> {
-        PLANS.into_iter().filter(|plan| plan.name == name).max_by_key(|plan| plan.version)
+        PLANS.iter().copied().filter(|plan| plan.name == name).max_by_key(|plan| plan.version)
     }
 
     /// The step that closes every run of this plan, however its other steps end; `None` when the plan needs none.

@@ -26,15 +26,19 @@ const LEAST_SLICE: i64 = 64;
 const LARGEST_SLICE: i64 = 1_000;
 /// Abandoned or waiting steps per round.
 const PER_ROUND: i64 = 200;
+/// How often runs are looked for that wait for nobody. They are few: a run that ended while another of its subject was being started.
+const ROUSE_EVERY: Duration = Duration::from_secs(1);
 /// How often slow duties are done.
 const SLOW_DUTIES_EVERY: Duration = Duration::from_secs(5);
+/// What reads every waiting run takes at most this part of the leader's time.
+const PART_FOR_WAITING: u32 = 50;
 /// How often is done what reads every open run.
 const RARE_DUTIES_EVERY: Duration = Duration::from_secs(60);
 /// A leader that says nothing for so long is followed by another.
 const REIGN: Duration = Duration::from_millis(1_500);
 /// An owner must show no sign of life at two looks so far apart: one that lost its connection needs a moment to make another.
 const SILENT_FOR: Duration = Duration::from_millis(600);
-/// When a slice was full, the next one follows soon.
+/// When a slice was full, the next one follows soon; and no two rounds are closer together.
 const SOON: Duration = Duration::from_millis(25);
 
 /// What went wrong in one round; the next round starts afresh.
@@ -55,8 +59,10 @@ struct Memory {
     incarnation: Option<String>,
     silent: BTreeMap<Uuid, Instant>,
     slots: BTreeMap<String, i64>,
+    workers: i64,
     slow_duties_at: Option<Instant>,
     rare_duties_at: Option<Instant>,
+    rouse_at: Option<Instant>,
 }
 
 /// Reconciles until `stop`. Errors are logged when they begin and when they end, not at every round.
@@ -84,12 +90,20 @@ pub async fn reconcile(engine: Arc<Engine>, stop: CancellationToken) {
                 false
             }
         };
-        let wait = if more { SOON } else { engine.settings.reconcile_every };
+        // Whoever nudges again and again must not keep the stores busy with looking.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SOON) => {}
+        }
+        if more {
+            continue;
+        }
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
             () = engine.nudge.notified() => {}
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep(engine.settings.reconcile_every) => {}
         }
     }
 }
@@ -100,7 +114,7 @@ async fn round(engine: &Engine, memory: &mut Memory) -> Result<bool, ReconcileEr
     if slow {
         engine.ledger.read_clock().await?;
         memory.slow_duties_at = Some(Instant::now() + SLOW_DUTIES_EVERY);
-        memory.slots = slots(engine).await?;
+        (memory.slots, memory.workers) = slots(engine).await?;
     }
     let now = engine.ledger.now();
     let reign = TimeDelta::from_std(REIGN.max(engine.settings.reconcile_every * 3)).unwrap_or(TimeDelta::seconds(2));
@@ -121,6 +135,11 @@ async fn round(engine: &Engine, memory: &mut Memory) -> Result<bool, ReconcileEr
     let stale = if lost_everything || !led { now + TimeDelta::seconds(1) } else { now - resend_after(engine) };
     engine.ledger.unsend(stale).await?;
     more |= engine.ledger.release(now, PER_ROUND).await? >= u64::try_from(PER_ROUND).unwrap_or(0);
+    if memory.rouse_at.is_none_or(|at| Instant::now() >= at) {
+        let began = Instant::now();
+        more |= engine.ledger.rouse(now, PER_ROUND).await? > 0;
+        memory.rouse_at = Some(Instant::now() + ROUSE_EVERY.max(began.elapsed() * PART_FOR_WAITING));
+    }
     more |= feed(engine, memory).await?;
     if slow {
         slow_duties(engine, memory, now).await?;
@@ -135,6 +154,9 @@ fn resend_after(engine: &Engine) -> TimeDelta {
 async fn slow_duties(engine: &Engine, memory: &mut Memory, now: DateTime<Utc>) -> Result<(), ReconcileError> {
     engine.queue.sweep().await?;
     engine.ledger.sign_off(None, now - TimeDelta::minutes(10)).await?;
+    if let Some(db) = engine.ledger.db() {
+        ledger::analyse_grown(db).await?;
+    }
     let Some(db) = engine.ledger.db().filter(|_| memory.rare_duties_at.is_none_or(|at| Instant::now() >= at)) else {
         return Ok(());
     };
@@ -153,15 +175,17 @@ async fn slow_duties(engine: &Engine, memory: &mut Memory, now: DateTime<Utc>) -
     Ok(())
 }
 
-/// Slots of live workers by step kind.
-async fn slots(engine: &Engine) -> StoreResult<BTreeMap<String, i64>> {
+/// Slots of live workers by step kind, and how many workers there are.
+async fn slots(engine: &Engine) -> StoreResult<(BTreeMap<String, i64>, i64)> {
     let mut slots: BTreeMap<String, i64> = BTreeMap::new();
-    for (steps, count) in engine.ledger.workers_seen(engine.ledger.now() - TimeDelta::seconds(30)).await? {
+    let workers = engine.ledger.workers_seen(engine.ledger.now() - TimeDelta::seconds(30)).await?;
+    let count_of_workers = i64::try_from(workers.len()).unwrap_or(1);
+    for (steps, count) in workers {
         for step in steps.split(',') {
             *slots.entry(step.to_owned()).or_default() += count;
         }
     }
-    Ok(slots)
+    Ok((slots, count_of_workers))
 }
 
 /// Takes back what vanished workers held: at once where the process shows no sign of life, else when the lease has lapsed. For one lease after
@@ -201,6 +225,7 @@ pub async fn reclaim(engine: &Engine, which: Abandoned) -> StoreResult<i64> {
             outcome: Outcome::Lost,
             effects: Vec::new(),
             dice: engine.settings.chance.unit(),
+            sends_next: false,
             lapsed_before: lapsed_before.or(Some(now + TimeDelta::days(3650))),
         })
         .collect();
@@ -221,29 +246,26 @@ pub async fn reclaim(engine: &Engine, which: Abandoned) -> StoreResult<i64> {
 
 /// Pushes what is due, per queue and in slices; true when a slice was full.
 async fn feed(engine: &Engine, memory: &Memory) -> Result<bool, ReconcileError> {
-    let queues = engine.ledger.unsent_queues().await?;
-    if queues.is_empty() {
-        return Ok(false);
-    }
+    let unsent = engine.ledger.unsent_queues().await?;
     let on_their_way: BTreeMap<String, i64> = engine.ledger.on_their_way().await?.into_iter().collect();
-    let room: Vec<(String, i64)> = queues
-        .into_iter()
-        .map(|queue| {
-            let room = slice(memory, &queue) - on_their_way.get(&queue).copied().unwrap_or(0);
-            (queue, room)
-        })
-        .filter(|(_, room)| *room > 0)
-        .collect();
+    let left = |queue: &str| slice(memory, queue) - on_their_way.get(queue).copied().unwrap_or(0);
+    let room: Vec<(String, i64)> =
+        unsent.iter().map(|queue| (queue.clone(), left(queue))).filter(|(_, room)| *room > 0).collect();
     let messages = engine.ledger.take_due(&room, engine.ledger.now()).await?;
     if !messages.is_empty() {
         engine.queue.push(&messages).await?;
     }
-    // A queue without room, or one whose room was filled, has more; retries that are not due yet are not "more".
     let mut taken: BTreeMap<&str, i64> = BTreeMap::new();
     for message in &messages {
         *taken.entry(&message.queue).or_default() += 1;
     }
-    Ok(room.iter().any(|(queue, room)| taken.get(queue.as_str()).is_some_and(|taken| taken >= room)))
+    let room_after = |queue: &str| left(queue) - taken.get(queue).copied().unwrap_or(0);
+    for (_, queue) in Step::queues() {
+        // Each worker gets its share of the room that is left, so that together they keep to it.
+        engine.lanes.found(&queue, room_after(&queue) / memory.workers.max(1));
+    }
+    // A queue whose room was filled has more; retries that are not due yet are not "more".
+    Ok(room.iter().any(|(queue, _)| room_after(queue) <= 0))
 }
 
 /// How many messages of a queue may be on their way.

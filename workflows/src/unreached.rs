@@ -28,6 +28,8 @@ pub enum Unreached {
     Database,
     /// The server takes no more connections.
     Full,
+    /// Nothing more can be written to the disk of the database.
+    Disk,
 }
 
 impl Unreached {
@@ -57,6 +59,7 @@ impl Unreached {
             Unreached::Rights => "the server's user lacks a right: grant it, or use another user",
             Unreached::Database => "create the database first, or correct its name at the end of the URL",
             Unreached::Full => "the server takes no more connections: raise its limit, or lower database_connections",
+            Unreached::Disk => "its disk is full: make room there, and the program goes on by itself",
         }
     }
 
@@ -88,6 +91,8 @@ impl Unreached {
                 "42501" => Some(Unreached::Rights),
                 "3D000" => Some(Unreached::Database),
                 "53300" => Some(Unreached::Full),
+                // The second is SQLite's.
+                "53100" | "13" => Some(Unreached::Disk),
                 _ => None,
             },
             sqlx::Error::PoolTimedOut => Some(Unreached::Silent),

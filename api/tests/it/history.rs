@@ -31,7 +31,14 @@ async fn world() -> (World, tempfile::TempDir, Uuid) {
         let claims = engine.ledger.claim(&[message], Uuid::nil(), "test", then, then).await.unwrap();
         let claim = claims.into_iter().next().flatten().unwrap();
         let outcome = workflows::Outcome::Done("clean".into());
-        let ending = workflows::ledger::Ending { claim, outcome, effects: vec![], dice: 0.5, lapsed_before: None };
+        let ending = workflows::ledger::Ending {
+            claim,
+            outcome,
+            effects: vec![],
+            dice: 0.5,
+            lapsed_before: None,
+            sends_next: true,
+        };
         engine.ledger.complete(&[ending], then).await.unwrap().remove(0).unwrap();
     }
     (world, folder, id)

@@ -57,7 +57,7 @@ impl World {
         let claims =
             ledger.claim(std::slice::from_ref(message), self.engine.instance, "test", now, lease).await.unwrap();
         let claim = claims.into_iter().next().flatten().unwrap();
-        let ending = Ending { claim, outcome, effects, dice: 0.5, lapsed_before: None };
+        let ending = Ending { claim, outcome, effects, dice: 0.5, sends_next: true, lapsed_before: None };
         ledger.complete(&[ending], now).await.unwrap().remove(0).unwrap()
     }
 

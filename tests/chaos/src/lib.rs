@@ -11,8 +11,8 @@
 
 pub mod books;
 pub mod calendar;
-pub mod disk;
 pub mod faults;
+pub mod guard;
 pub mod harm;
 pub mod node;
 pub mod people;

@@ -20,13 +20,14 @@ pub struct Postgres {
     log: PathBuf,
     programs: PathBuf,
     user: Option<(u32, u32)>,
+    group: i32,
     port: u16,
     child: Option<Child>,
 }
 
 impl Postgres {
-    /// Makes a cluster and starts it. Its log goes to `log`.
-    pub async fn start(log: PathBuf) -> anyhow::Result<Self> {
+    /// Makes a cluster and starts it as a process of this group. Its log goes to `log`.
+    pub async fn start(log: PathBuf, group: i32) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("retainai-chaos-pg-").tempdir()?;
         let user = match rustix::process::getuid().is_root() {
             true => Some((number_of(&["-u", "postgres"])?, number_of(&["-g", "postgres"])?)),
@@ -35,7 +36,7 @@ impl Postgres {
         if let Some((user, group)) = user {
             std::os::unix::fs::chown(folder.path(), Some(user), Some(group))?;
         }
-        let mut server = Self { programs: programs()?, folder, log, user, port: 0, child: None };
+        let mut server = Self { programs: programs()?, folder, log, user, group, port: 0, child: None };
         let made = server
             .command("initdb")
             .args(["--no-sync", "--auth=trust", "--username=retainai", "--encoding=UTF8", "--no-locale", "-D"])
@@ -155,6 +156,7 @@ impl Postgres {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
+        command.process_group(self.group);
         command.env_clear().env("LC_ALL", "C").env("TZ", "UTC").current_dir("/").stdin(Stdio::null());
         if let Some((user, group)) = self.user {
             command.uid(user).gid(group);

@@ -3,6 +3,7 @@
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,7 @@ pub struct Place {
     program: PathBuf,
     arguments: Arguments,
     logs: PathBuf,
+    group: i32,
     now: Mutex<Now>,
 }
 
@@ -33,9 +35,9 @@ pub struct Incarnation {
 }
 
 impl Place {
-    /// An empty place, called `w2`.
-    pub fn new(name: String, program: PathBuf, logs: PathBuf, arguments: Arguments) -> Self {
-        Self { name, program, arguments, logs, now: Mutex::new(Now { times: 0, child: None }) }
+    /// An empty place, called `w2`, whose processes will be of this group.
+    pub fn new(name: String, program: PathBuf, logs: PathBuf, group: i32, arguments: Arguments) -> Self {
+        Self { name, program, arguments, logs, group, now: Mutex::new(Now { times: 0, child: None }) }
     }
 
     /// Starts the next process.
@@ -50,6 +52,7 @@ impl Place {
         let child = Command::new(&self.program)
             .args(["--name", &node])
             .args((self.arguments)())
+            .process_group(self.group)
             .env_clear()
             .env("TZ", "UTC")
             .env("RUST_BACKTRACE", "1")

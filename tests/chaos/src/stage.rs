@@ -1,15 +1,16 @@
 //! Who is on stage: PostgreSQL, Redis, three workers each behind a network of its own, two schedulers, one API, and the books.
 
 use crate::books::Books;
-use crate::disk::Disk;
 use crate::faults::{SCHEDULERS, WORKERS};
+use crate::guard::Guard;
 use crate::postgres::Postgres;
 use crate::process::{Arguments, Place};
 use crate::proxy::Proxy;
 use crate::{calendar, node, people, triggers};
 use anyhow::Context;
 use market::Exchange;
-use product_tests::servers::RedisDb;
+use product_tests::disk::Disk;
+use product_tests::servers::{RedisDb, RedisOptions};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -62,15 +63,20 @@ pub struct Stage {
     pub postgres: Mutex<Postgres>,
     /// The server that carries.
     pub redis: Mutex<RedisDb>,
+    _guard: Guard,
     _folders: TempDir,
 }
 
 impl Stage {
     /// The servers, the schema, and every place still empty.
     pub async fn build(logs: &Path, program: &Path) -> anyhow::Result<Building> {
-        let postgres = Postgres::start(logs.join("postgres.log")).await?;
+        let folders = tempfile::Builder::new().prefix("retainai-chaos-").tempdir()?;
+        let guard = Guard::start(folders.path())?;
+        let postgres = Postgres::start(logs.join("postgres.log"), guard.group()).await?;
         let up_since = tokio::time::Instant::now();
-        let redis = RedisDb::start().await.context("a Redis of our own")?;
+        let redis = RedisDb::start_with(&RedisOptions { group: Some(guard.group()), ..RedisOptions::default() })
+            .await
+            .context("a Redis of our own")?;
         let db = Db::postgres(&postgres.url(), 2)?;
         db.migrate().await?;
         let mut tickers: Vec<_> =
@@ -82,7 +88,6 @@ impl Stage {
         let pool = PgPoolOptions::new().max_connections(4).connect(&postgres.url()).await?;
         triggers::make(&pool).await?;
         let (books, ledger) = Books::open().await?;
-        let folders = tempfile::Builder::new().prefix("retainai-chaos-").tempdir()?;
         Ok(Building {
             postgres,
             up_since,
@@ -90,6 +95,7 @@ impl Stage {
             pool,
             books,
             ledger,
+            guard,
             folders,
             logs: logs.to_owned(),
             program: program.to_owned(),
@@ -106,6 +112,7 @@ pub struct Building {
     pool: PgPool,
     books: Books,
     ledger: SocketAddr,
+    guard: Guard,
     folders: TempDir,
     logs: PathBuf,
     program: PathBuf,
@@ -152,9 +159,10 @@ impl Building {
         let mut arguments = self.arguments("api", &self.postgres.url(), &redis_url, offer);
         arguments.extend(["--listen".to_owned(), api_address.to_string()]);
         let api = self.place("api".to_owned(), Box::new(move || arguments.clone()));
-        let Self { postgres, redis, pool, books, folders, .. } = self;
+        let Self { postgres, redis, pool, books, guard, folders, .. } = self;
         let (postgres, redis) = (Mutex::new(postgres), Mutex::new(redis));
-        let stage = Stage { workers, schedulers, api, api_address, books, pool, postgres, redis, _folders: folders };
+        let (_guard, _folders) = (guard, folders);
+        let stage = Stage { workers, schedulers, api, api_address, books, pool, postgres, redis, _guard, _folders };
         for place in stage.places() {
             place.start()?;
         }
@@ -170,7 +178,7 @@ impl Building {
     }
 
     fn place(&self, name: String, arguments: Arguments) -> Place {
-        Place::new(name, self.program.clone(), self.logs.clone(), arguments)
+        Place::new(name, self.program.clone(), self.logs.clone(), self.guard.group(), arguments)
     }
 }
 

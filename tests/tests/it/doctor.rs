@@ -178,7 +178,8 @@ async fn servers_that_are_away_are_named() {
 async fn over_tls_with_passwords_it_works_and_each_mistake_is_named() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let names: &[&str] = &["localhost"];
-    let options = RedisOptions { tls: Some((&authority, names)), user: Some(("carrier", SECRET)), arguments: &[] };
+    let options =
+        RedisOptions { tls: Some((&authority, names)), user: Some(("carrier", SECRET)), arguments: &[], group: None };
     let Some(redis) = servers::redis_with(&options).await else { return };
     let Some(postgres) = servers::tls_postgres(&authority, names).await else { return };
     let (ca, other) = (authority.file().display().to_string(), stranger.file().display().to_string());

@@ -94,6 +94,9 @@ core_operation! {
     condition(key: &str) -> Option<String> = release;
     /// Releases at most `limit` waiting steps of each kind of wait; how many.
     release(now: DateTime<Utc>, limit: i64) -> u64 = release;
+    /// Makes at most `limit` runs the active ones of their subjects that wait for an earlier run although there is none any more: the one that
+    /// ended could not see them yet. Looks at every run that waits; how many.
+    rouse(now: DateTime<Utc>, limit: i64) -> u64 = release;
     /// Pauses a step kind, source, exchange or ticker; false when it was paused already.
     pause(kind: &str, value: &str, reason: &str, now: DateTime<Utc>) -> bool = pause;
     /// Resumes; false when it was not paused.
@@ -176,6 +179,8 @@ sql_operation! {
     bundles_around(run: Uuid) -> Vec<String> = bundles;
     /// Makes the monthly partitions of this month and the next ones, where they are missing; how many were made.
     ensure_partitions(now: DateTime<Utc>) -> usize = partitions;
+    /// Analyses the big tables that have grown, so that statements are planned for what is in them; how many.
+    analyse_grown() -> usize = statistics;
 }
 
 impl Ledger {

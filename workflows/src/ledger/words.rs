@@ -3,7 +3,7 @@
 use crate::db::{StoreError, StoreResult};
 use crate::effect::Effect;
 use crate::message::Message;
-use crate::plan::{Plan, Policy, Step};
+use crate::plan::{Plan, Plans, Policy, Step};
 use crate::state::{Decision, Ended, Outcome, RunState, StepState, Verdict, decide};
 use crate::subject::Subject;
 use chrono::{DateTime, NaiveDate, Utc};
@@ -129,20 +129,20 @@ pub(crate) struct StepPart {
 }
 
 impl RunPart {
-    /// Its plan, if this program knows it.
-    pub(crate) fn plan(&self) -> Option<&'static Plan> {
-        Plan::find(&self.plan, self.plan_version)
+    /// Its plan, if it is among `plans`.
+    pub(crate) fn plan(&self, plans: Plans) -> Option<&'static Plan> {
+        Plan::find(plans, &self.plan, self.plan_version)
     }
 }
 
 impl StepPart {
-    /// A claim; an unknown plan is unreadable, for a newer version wrote it.
-    pub(crate) fn of(self, run: &RunPart) -> StoreResult<Claim> {
+    /// A claim; a plan that is not among `plans` is unreadable, for a newer version wrote it.
+    pub(crate) fn of(self, run: &RunPart, plans: Plans) -> StoreResult<Claim> {
         let unknown = || StoreError::Unreadable {
             what: "plan of a run",
             why: format!("`{}` version {} with step {}", run.plan, run.plan_version, self.step),
         };
-        let plan = run.plan().ok_or_else(unknown)?;
+        let plan = run.plan(plans).ok_or_else(unknown)?;
         let step: Step = self.step.parse().map_err(|_| unknown())?;
         Ok(Claim {
             run: run.id,
@@ -173,6 +173,9 @@ pub struct Ending {
     pub effects: Vec<Effect>,
     /// Uniform in [0, 1): the jitter of a back-off.
     pub dice: f64,
+    /// Whether the message of the step that follows goes out at once: it counts as sent, and the caller pushes it after the commit. Else the
+    /// reconciler sends it.
+    pub sends_next: bool,
     /// Given by the reconciler: the step must also have let its lease lapse before this instant, so that a worker that renews in the
     /// meantime keeps it.
     pub lapsed_before: Option<DateTime<Utc>>,

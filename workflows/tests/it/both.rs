@@ -78,6 +78,11 @@ impl Fresh {
         let options = SqliteConnectOptions::new().filename(folder.path().join("ledger.db"));
         SqlitePool::connect_with(options).await.expect(DONE)
     }
+
+    /// The address of its server; empty for the embedded store.
+    pub fn url(&self) -> &str {
+        self._server.as_ref().map_or("", PgDatabase::url)
+    }
 }
 
 const DONE: &str = "the database does it";

@@ -73,7 +73,14 @@ pub async fn claim_at(ledger: &Ledger, message: &Message, owner: Uuid, at: DateT
 }
 
 pub fn ending(claim: &Claim, outcome: Outcome, effects: &[Effect]) -> Ending {
-    Ending { claim: claim.clone(), outcome, effects: effects.to_vec(), dice: 0.5, lapsed_before: None }
+    Ending {
+        claim: claim.clone(),
+        outcome,
+        effects: effects.to_vec(),
+        dice: 0.5,
+        sends_next: true,
+        lapsed_before: None,
+    }
 }
 
 pub async fn try_end(ledger: &Ledger, ending: Ending, at: DateTime<Utc>) -> Result<Completion, StoreError> {

@@ -93,7 +93,9 @@ async fn apply(ledger: &Ledger, operation: &Operation, now: DateTime<Utc>) -> (S
         }
         Operation::Pause(kind, value, false) => format!("{}", ledger.resume(kind, value).await.unwrap()),
         Operation::Meet(key) => ledger.meet(key, "so", now).await.unwrap(),
-        Operation::Release => format!("{}", ledger.release(now, 1_000).await.unwrap()),
+        Operation::Release => {
+            format!("{} {}", ledger.release(now, 1_000).await.unwrap(), ledger.rouse(now, 1_000).await.unwrap())
+        }
         Operation::Unsend(age) => format!("{}", ledger.unsend(now - *age).await.unwrap()),
     };
     (format!("{said} open: {}", ledger.open_runs().await.unwrap()), messages, claims)
@@ -105,7 +107,14 @@ fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
 }
 
 fn ending(claim: &Claim, outcome: Outcome, lapsed_before: Option<DateTime<Utc>>) -> Ending {
-    Ending { claim: claim.clone(), outcome, effects: vec![Effect::Remark("seen".into())], dice: 0.5, lapsed_before }
+    Ending {
+        claim: claim.clone(),
+        outcome,
+        effects: vec![Effect::Remark("seen".into())],
+        dice: 0.5,
+        sends_next: true,
+        lapsed_before,
+    }
 }
 
 /// What a sequence has seen: old messages and claims are used again, as duplicates and zombies would.

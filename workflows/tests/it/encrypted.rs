@@ -38,8 +38,12 @@ async fn why(url: &str, ca_file: Option<&Path>) -> (Option<Unreached>, String) {
 async fn redis_behind_tls_with_a_user() {
     install_provider();
     let (authority, stranger) = (Authority::new(), Authority::new());
-    let options =
-        RedisOptions { tls: Some((&authority, &["localhost"])), user: Some(("alice", PASSWORD)), arguments: &[] };
+    let options = RedisOptions {
+        tls: Some((&authority, &["localhost"])),
+        user: Some(("alice", PASSWORD)),
+        arguments: &[],
+        group: None,
+    };
     let Some(server) = servers::redis_with(&options).await else { return };
     let (ca, url) = (authority.file(), server.url());
     assert!(url.starts_with("rediss://alice:"), "{url}");

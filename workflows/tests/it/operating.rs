@@ -248,3 +248,13 @@ async fn queues_and_workers_are_counted(db: Db) {
     assert!(ledger::workers(&db, now() + TimeDelta::seconds(1)).await.unwrap().is_empty());
     end(&ledger, &claim, Outcome::Done("ok".into()), &[]).await;
 }
+
+#[tokio::test]
+async fn a_ledger_that_grows_fast_is_analysed_at_once() {
+    let Some(fresh) = crate::both::postgres().await else { return };
+    let runs: Vec<NewRun> = (0..5_000).map(|n| new_run(&format!("T{n}"))).collect();
+    fresh.ledger().start(&runs, now()).await.unwrap();
+    assert!(ledger::analyse_grown(&fresh.db).await.unwrap() >= 2, "run and step");
+    assert_eq!(ledger::analyse_grown(&fresh.db).await.unwrap(), 0, "until it has doubled");
+    fresh.db.close().await;
+}

@@ -19,6 +19,7 @@ on_all!(
     what_is_paused_is_set_aside_and_comes_back,
     one_process_leads_at_a_time,
     a_plan_of_a_newer_version_is_left_alone,
+    what_a_newer_program_left_stands_in_nobodys_way,
     a_clock_that_jumps_loses_nothing,
 );
 
@@ -212,10 +213,29 @@ async fn a_plan_of_a_newer_version_is_left_alone(ledger: Ledger) {
     let (row, steps, _) = ledger.get_run(run.id).await.unwrap().unwrap();
     assert_eq!((row.state.as_str(), steps[0].state.as_str(), steps[0].attempt), ("queued", "ready", 0));
     assert_eq!(
-        due(&ledger, Step::Scrape, now() + TimeDelta::seconds(6)).await,
+        due(&ledger, Step::Scrape, now() + TimeDelta::seconds(11)).await,
         [message],
         "it stays for a program that knows it"
     );
+}
+
+/// After a newer version was taken back, its runs are older than ours and more than a slice.
+async fn what_a_newer_program_left_stands_in_nobodys_way(ledger: Ledger) {
+    static NEWER: workflows::plan::Plan = workflows::plan::Plan { version: 2, ..TICKER };
+    let newer = |n| of_plan(&NEWER, Subject::Ticker(Ticker::new(Exchange::Nasdaq, &format!("N{n}")).unwrap()));
+    ledger.start(&(0..64).map(newer).collect::<Vec<_>>(), now()).await.unwrap();
+    let later = now() + TimeDelta::seconds(1);
+    let ours = new_run("OURS");
+    ledger.start(std::slice::from_ref(&ours), later).await.unwrap();
+    let mut held = Vec::new();
+    for second in 1..5 {
+        let at = now() + TimeDelta::seconds(second);
+        let on_their_way: i64 = ledger.on_their_way().await.unwrap().iter().map(|(_, count)| *count).sum();
+        let messages = ledger.take_due(&[(Step::Scrape.queue(0), 64 - on_their_way)], at).await.unwrap();
+        let claims = ledger.claim(&messages, Uuid::from_u128(1), "old", at, at + TimeDelta::seconds(20)).await.unwrap();
+        held.extend(claims.into_iter().flatten());
+    }
+    assert_eq!(held.iter().map(|claim| claim.run).collect::<Vec<_>>(), [ours.id]);
 }
 
 async fn a_clock_that_jumps_loses_nothing(ledger: Ledger) {

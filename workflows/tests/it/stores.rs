@@ -134,7 +134,14 @@ async fn next_claim(db: &Db, step: Step) -> Claim {
 
 async fn done(db: &Db, claim: &Claim, effects: &[Effect], at: DateTime<Utc>) {
     let outcome = Outcome::Done("ok".into());
-    let ending = Ending { claim: claim.clone(), outcome, effects: effects.to_vec(), dice: 0.0, lapsed_before: None };
+    let ending = Ending {
+        claim: claim.clone(),
+        outcome,
+        effects: effects.to_vec(),
+        dice: 0.0,
+        sends_next: true,
+        lapsed_before: None,
+    };
     Ledger::Sql(db.clone()).complete(&[ending], at).await.unwrap().remove(0).unwrap();
 }
 

@@ -3,14 +3,14 @@
 use super::with_those_to_come;
 use crate::db::{StoreError, Ts};
 use crate::effect::Effect;
-use crate::ledger::sql::claim::PausePart;
+use crate::ledger::sql::claim::{PUT_OFF, PausePart};
 use crate::ledger::words::{
     Claim, Completed, Completion, Consequence, Ending, Key, NewRun, NewStep, RunPart, Started, StepPart,
     WAITS_FOR_ACTIVE, far_future,
 };
 use crate::ledger::{AttemptRow, RunRow, ScheduleRow, StepRow};
 use crate::message::Message;
-use crate::plan::{Plan, Step};
+use crate::plan::{PLANS, Plan, Step};
 use crate::state::{RunState, StepState, Verdict, final_state};
 use chrono::{DateTime, NaiveDate, Utc};
 use std::collections::{BTreeMap, BTreeSet};
@@ -183,7 +183,7 @@ impl Core {
             epoch: step.row.epoch,
             first_ready_at: Ts::from(step.first_ready_at),
         };
-        part.of(&self.part(key.0).filter(|run| run.plan().is_some())?).ok()
+        part.of(&self.part(key.0)?, PLANS).ok()
     }
 
     pub(super) fn claim(
@@ -205,13 +205,18 @@ impl Core {
         now: DateTime<Utc>,
         lease_until: DateTime<Utc>,
     ) -> Option<Claim> {
-        let run = self.part(message.run).filter(|run| run.plan().is_some())?;
+        let run = self.part(message.run)?;
+        let known = run.plan(PLANS).is_some();
         let pause = self.pauses.iter().find(|pause| pause.holds(message.step, &run.subject)).map(PausePart::key);
         let step = self
             .steps
             .get_mut(&(message.run, message.step))
             .filter(|step| step.is(StepState::Ready) && step.row.generation == message.generation)?;
         step.sent_at = None;
+        if !known {
+            step.due_at = now + PUT_OFF;
+            return None;
+        }
         if let Some(key) = pause {
             step.row.state = StepState::Waiting.as_str().to_owned();
             step.row.wait_for = Some(key);
@@ -315,8 +320,8 @@ impl Core {
             None
         };
         if let Some(next) = what.next {
-            let next = NewStep::ready(ending.claim.plan, run, next, ending.claim.priority, now, true);
-            messages.extend(self.insert_step(&next).then(|| next.message()));
+            let next = NewStep::ready(ending.claim.plan, run, next, ending.claim.priority, now, ending.sends_next);
+            messages.extend((self.insert_step(&next) && next.sent).then(|| next.message()));
         }
         Ok(Completion { messages, run_ended, decision: what.decision })
     }
@@ -384,7 +389,7 @@ impl Core {
         if rec.verdict.is_some() || RunState::from_word(&rec.row.state).is_some_and(RunState::is_final) {
             return None;
         }
-        let (plan, priority) = (Plan::find(&rec.row.plan, rec.row.plan_version), rec.row.priority);
+        let (plan, priority) = (Plan::find(PLANS, &rec.row.plan, rec.row.plan_version), rec.row.priority);
         self.give_verdict(run, Some((Verdict::Cancelled, reason.to_owned())));
         let closing = plan.and_then(|plan| Some((plan, plan.closing()?)));
         let is_closing = |step: Step| closing.is_some_and(|(_, closing)| closing == step);
@@ -405,7 +410,7 @@ impl Core {
         }
         Some(match closing {
             Some((plan, step)) => {
-                let next = NewStep::ready(plan, run, step, priority, now, true);
+                let next = NewStep::ready(plan, run, step, priority, now, false);
                 if self.insert_step(&next) { vec![next.message()] } else { Vec::new() }
             }
             None => self.end_run(run, None, now).into_iter().collect(),
@@ -424,7 +429,7 @@ impl Core {
             .map(|(key, row)| (key.1, row.clone()))
             .collect();
         attempts.sort_by_key(|(step, row)| (row.started_at, *step, row.epoch));
-        Some((run.clone(), with_those_to_come(&run, steps), attempts.into_iter().map(|(_, row)| row).collect()))
+        Some((run.clone(), with_those_to_come(PLANS, &run, steps), attempts.into_iter().map(|(_, row)| row).collect()))
     }
 
     pub(super) fn open_runs(&mut self) -> i64 {

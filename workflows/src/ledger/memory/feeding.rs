@@ -141,6 +141,10 @@ impl Core {
             step.wake(now);
             released += 1;
         }
+        released
+    }
+
+    pub(super) fn rouse(&mut self, now: DateTime<Utc>, limit: i64) -> u64 {
         let orphans: BTreeSet<(String, String)> = self
             .steps
             .iter()
@@ -148,10 +152,8 @@ impl Core {
             .map(|(key, _)| (self.runs[&key.0].row.plan.clone(), self.runs[&key.0].row.subject.clone()))
             .filter(|subject| !self.active.contains_key(subject))
             .collect();
-        for subject in orphans {
-            released += u64::from(self.activate_next(&subject, now).is_some());
-        }
-        released
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        orphans.iter().take(limit).map(|subject| u64::from(self.activate_next(subject, now).is_some())).sum()
     }
 
     pub(super) fn pause(&mut self, kind: &str, value: &str, _reason: &str, _now: DateTime<Utc>) -> bool {

@@ -133,6 +133,7 @@ through_weather! {
     meet(key: &str, value: &str, now: DateTime<Utc>) -> String;
     condition(key: &str) -> Option<String>;
     release(now: DateTime<Utc>, limit: i64) -> u64;
+    rouse(now: DateTime<Utc>, limit: i64) -> u64;
     pause(kind: &str, value: &str, reason: &str, now: DateTime<Utc>) -> bool;
     resume(kind: &str, value: &str) -> bool;
     add_schedule(schedule: &ScheduleRow) -> ();

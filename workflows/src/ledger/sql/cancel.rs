@@ -34,7 +34,7 @@ pub(in crate::ledger) async fn cancel(
         return Ok(None);
     };
     // Of a plan that we do not know we cannot tell the closing step; its staging is all that it could have cleaned up.
-    let closing = Plan::find(&plan, version).and_then(|plan| Some((plan, plan.closing()?)));
+    let closing = Plan::find(db.plans(), &plan, version).and_then(|plan| Some((plan, plan.closing()?)));
     let closing_name = closing.map_or("", |(_, step)| step.as_str());
     on_tx!(&mut tx, |c| {
         sqlx::query(
@@ -65,7 +65,7 @@ pub(in crate::ledger) async fn cancel(
     .doing("cancel the steps of a run")?;
     let messages = match closing {
         Some((plan, step)) => {
-            let next = NewStep::ready(plan, run, step, priority, now, true);
+            let next = NewStep::ready(plan, run, step, priority, now, false);
             let born = insert_steps(&mut tx, std::slice::from_ref(&next)).await?;
             if born.is_empty() { Vec::new() } else { vec![next.message()] }
         }

@@ -6,10 +6,13 @@ use crate::ledger::words::{Claim, Key, RunPart, StepPart, far_future};
 use crate::message::Message;
 use crate::plan::Step;
 use crate::rows::{PushRows, row};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::QueryBuilder;
 use std::collections::{BTreeSet, HashMap};
 use uuid::Uuid;
+
+/// How long a step waits that was offered to a program that does not know its plan.
+pub(in crate::ledger) const PUT_OFF: TimeDelta = TimeDelta::seconds(10);
 
 /// Claims what the messages name for `owner` until `lease_until`. Other writers of a step: complete, cancel, the reconciler.
 pub(in crate::ledger) async fn claim(
@@ -27,18 +30,23 @@ pub(in crate::ledger) async fn claim(
     let runs = read_runs(&mut tx, messages).await?;
     let pauses = pauses(&mut tx).await?;
     let mut wanted = BTreeSet::new();
-    let mut parked = Vec::new();
+    let (mut parked, mut foreign) = (Vec::new(), Vec::new());
     for message in messages {
+        let Some(run) = runs.get(&message.run) else { continue };
         // A plan that we do not know stays for a program that does.
-        let Some(run) = runs.get(&message.run).filter(|run| run.plan().is_some()) else { continue };
+        if run.plan(db.plans()).is_none() {
+            foreign.push(message);
+            continue;
+        }
         match pauses.iter().find(|pause| pause.holds(message.step, &run.subject)) {
             Some(pause) => parked.push((message, pause.key())),
             None => drop(wanted.insert((message.run, message.step, message.generation))),
         }
     }
     park(&mut tx, &parked).await?;
+    put_off(&mut tx, &foreign, now + PUT_OFF).await?;
     let held = take(&mut tx, &wanted, owner, lease_until).await?;
-    if held.is_empty() && parked.is_empty() {
+    if held.is_empty() && parked.is_empty() && foreign.is_empty() {
         tx.rollback().await?;
         return Ok(messages.iter().map(|_| None).collect());
     }
@@ -46,7 +54,7 @@ pub(in crate::ledger) async fn claim(
     for part in held {
         let Some(run) = runs.get(&part.run_id) else { continue };
         let generation = part.generation;
-        let claim = part.of(run)?;
+        let claim = part.of(run, db.plans())?;
         claims.insert((claim.run, claim.step, generation), claim);
     }
     begin_runs(&mut tx, claims.values(), now).await?;
@@ -116,6 +124,26 @@ async fn park(tx: &mut Tx, parked: &[(&Message, String)]) -> StoreResult<()> {
             .rows()
         })
         .doing("set aside a paused step")?;
+    }
+    Ok(())
+}
+
+/// What only another program knows goes to the end of the line, or what we know would never come to its turn behind it.
+async fn put_off(tx: &mut Tx, foreign: &[&Message], until: DateTime<Utc>) -> StoreResult<()> {
+    for message in foreign {
+        on_tx!(tx, |c| {
+            sqlx::query(
+                "update step set due_at = $4, sent_at = null where run_id = $1 and step = $2 and generation = $3 and state = 'ready'",
+            )
+            .bind(message.run)
+            .bind(message.step.as_str())
+            .bind(message.generation)
+            .bind(Ts::from(until))
+            .execute(c)
+            .await
+            .rows()
+        })
+        .doing("put off a step of a plan that this program does not know")?;
     }
     Ok(())
 }

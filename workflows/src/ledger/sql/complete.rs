@@ -37,12 +37,12 @@ pub(in crate::ledger) async fn complete(
         close_attempts(&mut tx, &ours, now).await?;
         give_verdicts(&mut tx, &ours).await?;
         let next: Vec<NewStep> =
-            ours.iter().filter_map(|(ending, consequence)| next_step(&ending.claim, consequence.next?, now)).collect();
+            ours.iter().filter_map(|(ending, consequence)| next_step(ending, consequence.next?, now)).collect();
         let born = insert_steps(&mut tx, &next).await?;
         let (ended, woken) = finish(&mut tx, &ours, now).await?;
         tx.commit().await?;
         let mut messages: HashMap<Uuid, Vec<Message>> = HashMap::new();
-        for step in next.iter().filter(|step| born.contains(&(step.run, step.step))) {
+        for step in next.iter().filter(|step| step.sent && born.contains(&(step.run, step.step))) {
             messages.entry(step.run).or_default().push(step.message());
         }
         for (after, message) in woken {
@@ -169,12 +169,16 @@ async fn give_verdicts(tx: &mut Tx, ours: &[(&Ending, &Consequence)]) -> StoreRe
     Ok(())
 }
 
-/// The step after this one. Its message counts as sent already, because the caller pushes right after the commit; if it dies in between, the
+/// The step after this one. If the caller pushes its message right after the commit, it counts as sent already; if that one dies in between, the
 /// reconciler finds the message overdue.
-fn next_step(claim: &Claim, step: Step, now: DateTime<Utc>) -> Option<NewStep> {
+fn next_step(ending: &Ending, step: Step, now: DateTime<Utc>) -> Option<NewStep> {
+    let claim = &ending.claim;
     claim.plan.policy(step)?;
-    Some(NewStep::ready(claim.plan, claim.run, step, claim.priority, now, true))
+    Some(NewStep::ready(claim.plan, claim.run, step, claim.priority, now, ending.sends_next))
 }
+
+/// How many waiting runs of a subject are tried: one that is cancelled at the same moment makes way for another.
+const SUCCESSORS_TRIED: usize = 3;
 
 type Finished = (HashMap<Uuid, RunState>, Vec<(Uuid, Message)>);
 
@@ -222,31 +226,61 @@ async fn wake_successors(
     freed: &[(String, String, Uuid)],
     now: DateTime<Utc>,
 ) -> StoreResult<Vec<(Uuid, Message)>> {
+    let mut woken = Vec::new();
+    let mut freed: Vec<_> = freed.iter().collect();
+    for _ in 0..SUCCESSORS_TRIED {
+        let next = successors(tx, &freed).await?;
+        if next.is_empty() {
+            break;
+        }
+        let mut again = Vec::new();
+        for (subject, run) in next {
+            let (plan, name, ended) = subject;
+            let Some((step, generation, queue)) = first_step(tx, run).await? else { continue };
+            if become_active(tx, run, step, plan, name, now).await? {
+                woken.push((*ended, Message { run, step, generation: generation + 1, queue }));
+            } else {
+                // Cancelled this very moment: then another one comes.
+                again.push(subject);
+            }
+        }
+        freed = again;
+    }
+    Ok(woken)
+}
+
+type Freed = (String, String, Uuid);
+
+/// The run that comes next for each of these subjects: one look into the index each, however many wait.
+async fn successors<'a>(tx: &mut Tx, freed: &[&'a Freed]) -> StoreResult<Vec<(&'a Freed, Uuid)>> {
     if freed.is_empty() {
         return Ok(Vec::new());
     }
-    let waiting: Vec<(String, String, Uuid, String, String, i64)> = on_tx!(tx, |c| {
-        let mut query = QueryBuilder::new(
-            "select run.plan, run.subject, run.id, step.step, step.queue, step.generation from run join step on step.run_id = run.id
-             where run.state = 'queued' and step.state = 'waiting' and step.wait_for = ",
+    let found: Vec<(Uuid, Option<Uuid>)> = on_tx!(tx, |c| {
+        let mut query = QueryBuilder::new("with freed (f_plan, f_subject, f_run) as (");
+        query.push_rows(freed.iter().map(|(plan, subject, run)| row![plan.clone(), subject.clone(), *run]).collect());
+        query.push(
+            ") select f_run, (select id from run where plan = f_plan and subject = f_subject and state = 'queued' and verdict is null
+                              order by priority desc, id limit 1) from freed",
         );
-        query.push_bind(WAITS_FOR_ACTIVE).push(" and (run.plan, run.subject) in (");
-        query.push_rows(freed.iter().map(|(plan, subject, _)| row![plan.clone(), subject.clone()]).collect());
-        query.push(") order by run.priority desc, run.id limit 500");
         query.build_query_as().fetch_all(c).await
     })
     .doing("find the runs that waited for ended ones")?;
-    let mut woken = Vec::new();
-    for (plan, subject, ended) in freed {
-        for (.., run, step, queue, generation) in waiting.iter().filter(|(p, s, ..)| p == plan && s == subject) {
-            let Ok(step) = step.parse::<Step>() else { continue };
-            if become_active(tx, *run, step, plan, subject, now).await? {
-                woken.push((*ended, Message { run: *run, step, generation: generation + 1, queue: queue.clone() }));
-                break;
-            }
-        }
-    }
-    Ok(woken)
+    let next: HashMap<Uuid, Uuid> = found.into_iter().filter_map(|(ended, next)| Some((ended, next?))).collect();
+    Ok(freed.iter().filter_map(|freed| Some((*freed, *next.get(&freed.2)?))).collect())
+}
+
+/// The step that a waiting run begins with. All its steps are read and chosen from here: the index of what waits is as long as the backlog.
+async fn first_step(tx: &mut Tx, run: Uuid) -> StoreResult<Option<(Step, i64, String)>> {
+    let rows: Vec<(String, i64, String, Option<String>)> = on_tx!(tx, |c| {
+        sqlx::query_as("select step, generation, queue, wait_for from step where run_id = $1")
+            .bind(run)
+            .fetch_all(c)
+            .await
+    })
+    .doing("find the first step of a run that waited")?;
+    let waiting = rows.into_iter().find(|(.., wait_for)| wait_for.as_deref() == Some(WAITS_FOR_ACTIVE));
+    Ok(waiting.and_then(|(step, generation, queue, _)| Some((step.parse().ok()?, generation, queue))))
 }
 
 async fn answer(

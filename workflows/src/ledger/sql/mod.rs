@@ -18,6 +18,7 @@ pub(super) mod read;
 pub(super) mod reclaim;
 pub(super) mod release;
 pub(super) mod start;
+pub(super) mod statistics;
 pub(super) mod steer;
 pub(super) mod ticks;
 

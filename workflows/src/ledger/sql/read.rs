@@ -1,7 +1,7 @@
 //! Reading the ledger: lists by keyset (never by offset), one run in full, and the counts that health and metrics show.
 
 use crate::db::{Db, Doing, Rows, StoreResult, Ts, Tx, on_read, on_tx};
-use crate::plan::Plan;
+use crate::plan::{Plan, Plans};
 use crate::state::RunState;
 use chrono::NaiveDate;
 use uuid::Uuid;
@@ -144,13 +144,13 @@ pub(in crate::ledger) async fn get_run(
         .await
     })
     .doing("read the attempts of a run")?;
-    let steps = with_those_to_come(&run, steps);
+    let steps = with_those_to_come(db.plans(), &run, steps);
     Ok(Some((run, steps, attempts)))
 }
 
 /// A step has a row from the day it is ready; the others of the plan are shown as what they are: to come, or never to be.
-pub(in crate::ledger) fn with_those_to_come(run: &RunRow, mut steps: Vec<StepRow>) -> Vec<StepRow> {
-    let Some(plan) = Plan::find(&run.plan, run.plan_version) else { return steps };
+pub(in crate::ledger) fn with_those_to_come(plans: Plans, run: &RunRow, mut steps: Vec<StepRow>) -> Vec<StepRow> {
+    let Some(plan) = Plan::find(plans, &run.plan, run.plan_version) else { return steps };
     let over = run.verdict.is_some() || RunState::from_word(&run.state).is_some_and(RunState::is_final);
     let word = match run.verdict.as_deref() {
         Some("cancelled") => "cancelled",
@@ -202,7 +202,7 @@ pub(in crate::ledger) async fn foreign_runs(db: &Db) -> StoreResult<Vec<(String,
         sqlx::query_as("select plan, plan_version, count(*) from run where state in ('queued', 'running') group by plan, plan_version").fetch_all(c).await
     })
     .doing("count open runs by plan")?;
-    Ok(rows.into_iter().filter(|(plan, version, _)| Plan::find(plan, *version).is_none()).collect())
+    Ok(rows.into_iter().filter(|(plan, version, _)| Plan::find(db.plans(), plan, *version).is_none()).collect())
 }
 
 /// How many runs have not ended.

@@ -36,7 +36,13 @@ pub(in crate::ledger) async fn abandoned(
                 query.push(")");
             }
         }
-        query.push(" order by lease_until limit ").push_bind(limit);
+        // A value for each step that is found, and no join, which the planner would begin with all runs.
+        query.push(" and (select run.plan || '/' || run.plan_version from run where run.id = step.run_id) in (");
+        let mut known = query.separated(", ");
+        for plan in db.plans() {
+            known.push_bind(format!("{}/{}", plan.name, plan.version));
+        }
+        query.push(") order by lease_until limit ").push_bind(limit);
         query.build_query_as().fetch_all(c).await
     })
     .doing("look for abandoned steps")?;
@@ -56,8 +62,8 @@ pub(in crate::ledger) async fn abandoned(
     })
     .doing("read the runs of abandoned steps")?;
     let runs: HashMap<Uuid, RunPart> =
-        runs.into_iter().filter(|run| run.plan().is_some()).map(|run| (run.id, run)).collect();
-    steps.into_iter().filter_map(|step| Some(step.clone().of(runs.get(&step.run_id)?))).collect()
+        runs.into_iter().filter(|run| run.plan(db.plans()).is_some()).map(|run| (run.id, run)).collect();
+    steps.into_iter().filter_map(|step| Some(step.clone().of(runs.get(&step.run_id)?, db.plans()))).collect()
 }
 
 /// Owners of running steps that hold no advisory lock, and since when the server runs. A worker process holds the lock of its instance on a

@@ -38,7 +38,7 @@ pub(in crate::ledger) async fn release(db: &Db, now: DateTime<Utc>, limit: i64) 
             tx.commit().await?;
         }
     }
-    Ok(released + activate_orphans(db, now, limit).await?)
+    Ok(released)
 }
 
 fn steps(rows: Vec<(Uuid, String)>) -> Vec<(Uuid, Step)> {
@@ -80,7 +80,7 @@ async fn resumed(db: &Db, limit: i64) -> StoreResult<Vec<(Uuid, Step)>> {
 }
 
 /// Runs that wait for an earlier one of their subject although there is none any more: the one that ended could not see them yet.
-async fn activate_orphans(db: &Db, now: DateTime<Utc>, limit: i64) -> StoreResult<u64> {
+pub(in crate::ledger) async fn rouse(db: &Db, now: DateTime<Utc>, limit: i64) -> StoreResult<u64> {
     let rows: Vec<(Uuid, String, String, String)> = on_read!(db, |c| {
         sqlx::query_as(
             "select run.id, run.plan, run.subject, step.step from step join run on run.id = step.run_id

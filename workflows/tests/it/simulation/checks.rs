@@ -4,7 +4,7 @@ use super::world::Story;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 use workflows::ledger::{AttemptRow, RunRow, StepRow};
-use workflows::plan::Plan;
+use workflows::plan::{PLANS, Plan};
 
 /// Everything that is wrong; empty when all is well.
 pub fn faults(story: &Story) -> Vec<String> {
@@ -52,7 +52,7 @@ fn it_has_ended(run: &RunRow, steps: &[StepRow], faults: &mut Vec<String>) {
     if run.state == "succeeded" && steps.iter().any(|s| !matches!(s.state.as_str(), "done" | "skipped")) {
         faults.push("it succeeded with a step that did not".to_owned());
     }
-    let plan = Plan::find(&run.plan, run.plan_version).expect("a plan of ours");
+    let plan = Plan::find(PLANS, &run.plan, run.plan_version).expect("a plan of ours");
     let closing = plan.closing().and_then(|closing| steps.iter().find(|s| s.step == closing.as_str()));
     if closing.is_some_and(|step| step.attempt == 0 && step.state != "skipped") {
         faults.push("its closing step was never carried out".to_owned());

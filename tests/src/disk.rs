@@ -1,5 +1,5 @@
-//! The temporary folder of one worker, whose disk can be full. Where we may mount, it is a small file system of its own that is filled to the
-//! brim; elsewhere a file stands in the folder's place, so that nothing can be written either.
+//! A folder whose disk can be full. Where we may mount, it is a small file system of its own that is filled to the brim; elsewhere a file stands
+//! in the folder's place, so that nothing can be written either.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -15,10 +15,24 @@ pub struct Disk {
 impl Disk {
     /// Makes the folder inside `home`, on a file system of its own if that is allowed.
     pub fn make(home: &Path, name: &str) -> io::Result<Self> {
+        Self::of_size(home, name, 256)
+    }
+
+    /// The same with so many kilobytes; `None`, and a sentence, where we may not mount.
+    pub fn mounted(home: &Path, name: &str, kilobytes: u32) -> Option<Self> {
+        let disk = Self::of_size(home, name, kilobytes).expect("a folder");
+        if !disk.mounted {
+            println!("skipped: needs a small file system of its own, which may not be mounted here");
+        }
+        Some(disk).filter(|disk| disk.mounted)
+    }
+
+    fn of_size(home: &Path, name: &str, kilobytes: u32) -> io::Result<Self> {
         let path = home.join(name);
         fs::create_dir(&path)?;
+        let size = format!("size={kilobytes}k");
         let mounted = rustix::process::getuid().is_root()
-            && quietly(Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(&path));
+            && quietly(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path));
         Ok(Self { path, mounted })
     }
 
