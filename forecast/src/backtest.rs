@@ -7,7 +7,7 @@ use crate::{
     pretrain, seed_for, seed_for_exchange,
 };
 use chrono::{NaiveDate, TimeDelta};
-use market::{Exchange, Forecast, Series, TargetBasis, Ticker};
+use market::{Exchange, Forecast, MadeBy, Series, TargetBasis, Ticker};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -46,6 +46,8 @@ pub struct Row {
     pub forecast: Forecast,
     /// The close that came.
     pub close: f64,
+    /// Negative log density given to it, in units of the volatility; smaller is better.
+    pub nll: f64,
 }
 
 impl Backtest {
@@ -154,10 +156,12 @@ impl Backtest {
 fn rows_of(predicted: Predicted, recipe: &Recipe, close: f64) -> impl Iterator<Item = Row> {
     let product = *recipe == Recipe::of(predicted.served.ticker.exchange());
     let name = move |word: &str| if product { word.to_owned() } else { format!("{}-{word}", recipe_name(recipe)) };
-    let row = move |word: &str, forecast: Forecast| Row { model: name(word), forecast, close };
-    let served = row("served", predicted.served);
-    let own = predicted.own.map(|forecast| row("own", forecast));
-    let global = predicted.global.map(|forecast| row("global", forecast));
+    let nll = |made_by| predicted.nll(made_by, close).unwrap_or(f64::NAN);
+    let nll = [predicted.served.made_by, MadeBy::Own, MadeBy::Global].map(nll);
+    let row = move |word: &str, forecast: Forecast, nll: f64| Row { model: name(word), forecast, close, nll };
+    let served = row("served", predicted.served, nll[0]);
+    let own = predicted.own.map(|forecast| row("own", forecast, nll[1]));
+    let global = predicted.global.map(|forecast| row("global", forecast, nll[2]));
     [Some(served), own, global].into_iter().flatten()
 }
 

@@ -6,6 +6,7 @@ use crate::{
     finetune::{base_track, foresee, own_track},
     gate,
     history::{History, input_hash_for},
+    math::ln,
     net, student,
     track::{Belief, Said, Track},
 };
@@ -46,6 +47,24 @@ pub struct Predicted {
     pub own: Option<Forecast>,
     /// The global model's forecast, served or not.
     pub global: Option<Forecast>,
+    /// What the two believe of the standardised return, and its volatility; for scores.
+    pub(crate) beliefs: [Option<(Belief, f64)>; 2],
+}
+
+impl Predicted {
+    /// Negative log density, in units of the volatility, that whoever made the forecast gave to `close`: the Student-t before calibration, or
+    /// the baseline's normal distribution. Smaller is better.
+    pub fn nll(&self, made_by: MadeBy, close: f64) -> Option<f64> {
+        let change = ln(close / self.served.reference_price);
+        match made_by {
+            MadeBy::Own => self.beliefs[0].map(|(belief, sigma)| belief.nll(change / sigma)),
+            MadeBy::Global => self.beliefs[1].map(|(belief, sigma)| belief.nll(change / sigma)),
+            MadeBy::Baseline => {
+                let z = change / self.served.sigma;
+                Some(0.5 * ln(2.0 * std::f64::consts::PI) + 0.5 * z * z)
+            }
+        }
+    }
 }
 
 /// Forecasts the session asked for. Without a global model, or with fewer closes than the recipe wants, the baseline is served.
@@ -82,8 +101,10 @@ pub fn predict(
         };
         let verdict = Verdict { champion: MadeBy::Baseline, reason, restart: false };
         let served = Forecast { reason: verdict.reason.clone(), ..frame.baseline_forecast(Flag::ColdStart) };
-        return Ok(Predicted { served, verdict, own: None, global: None });
+        return Ok(Predicted { served, verdict, own: None, global: None, beliefs: [None, None] });
     };
+    let of = |opinion: &Opinion| (opinion.belief, opinion.sigma);
+    let beliefs = [opinions.own.as_ref().map(|(_, opinion)| of(opinion)), Some(of(&opinions.global))];
     let own = opinions
         .own
         .as_ref()
@@ -96,7 +117,7 @@ pub fn predict(
         _ => frame.baseline_forecast(Flag::ModelSetAside),
     };
     let served = Forecast { reason: opinions.verdict.reason.clone(), ..served };
-    Ok(Predicted { served, verdict: opinions.verdict, own, global })
+    Ok(Predicted { served, verdict: opinions.verdict, own, global, beliefs })
 }
 
 /// What one line of models says of the target.

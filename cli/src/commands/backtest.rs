@@ -172,16 +172,17 @@ fn write(path: &Path, rows: &[Row]) -> anyhow::Result<()> {
 
 /// One object per exchange and contender.
 fn scores(rows: &[Row]) -> Vec<Value> {
-    let mut groups: BTreeMap<(Exchange, &str), Vec<Realised>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Exchange, &str), Vec<&Row>> = BTreeMap::new();
     for row in rows {
-        let key = (row.forecast.ticker.exchange(), row.model.as_str());
-        groups.entry(key).or_default().push(Realised::of(&row.forecast, row.close));
+        groups.entry((row.forecast.ticker.exchange(), row.model.as_str())).or_default().push(row);
     }
-    let one = |((exchange, model), rows): ((Exchange, &str), Vec<Realised>)| {
-        let score = score(&rows)?;
+    let one = |((exchange, model), rows): ((Exchange, &str), Vec<&Row>)| {
+        let nll = rows.iter().map(|row| row.nll).sum::<f64>() / rows.len() as f64;
+        let realised: Vec<Realised> = rows.iter().map(|row| Realised::of(&row.forecast, row.close)).collect();
+        let score = score(&realised)?;
         Some(json!({
             "exchange": exchange.as_str(), "model": model, "n": score.n, "rmse_ratio": score.rmse_ratio, "mae_ratio": score.mae_ratio,
-            "wis_ratio": score.wis_ratio, "cov80": score.cov80, "cov95": score.cov95,
+            "wis_ratio": score.wis_ratio, "cov80": score.cov80, "cov95": score.cov95, "nll": nll,
         }))
     };
     groups.into_iter().filter_map(one).collect()
@@ -205,9 +206,11 @@ fn say(scores: &[Value]) {
                 wis,
                 share(&s["cov80"]),
                 share(&s["cov95"]),
+                ratio(&s["nll"]),
             ]
         })
         .collect();
-    let header = ["exchange", "model", "n", "RMSE/persistence", "MAE/persistence", "WIS/P-EWMA", "in 80%", "in 95%"];
+    let header =
+        ["exchange", "model", "n", "RMSE/persistence", "MAE/persistence", "WIS/P-EWMA", "in 80%", "in 95%", "NLL"];
     crate::output::outln!("{}", table(&header, &rows));
 }
