@@ -38,7 +38,7 @@ pub enum Command {
     Api,
     /// Carry out steps.
     Worker {
-        /// Only these: scrape, finetune, cache, archive, cleanup.
+        /// Only these: scrape, finetune, cache, archive, cleanup, pretrain.
         #[arg(long, value_delimiter = ',', value_name = "STEPS")]
         steps: Vec<Step>,
     },

@@ -11,7 +11,7 @@ use workers::RemoteClock;
 use workers::compute::ComputePool;
 use workers::steps::Workshop;
 use workflows::clock::{MarketClock, SystemClock};
-use workflows::exchange_duties::look_after_exchanges;
+use workflows::exchange_duties::{look_after, look_after_exchanges};
 use workflows::flow::{Flow, FlowSettings};
 use workflows::history::sweep::keep_house;
 use workflows::ledger::Abandoned;
@@ -141,6 +141,10 @@ pub async fn work(
             globals: workers::steps::Globals::default(),
         });
         let bodies = Arc::new(workers::steps::bodies(&workshop, &work.steps));
+        // A command on the embedded store has no scheduler beside it: what its runs need of their exchanges is begun before the first step.
+        if !work.schedules && settings.is_embedded() {
+            look_after(&engine, settings.offline).await?;
+        }
         let slots = settings.slots;
         engine.clone().work(bodies, |_| slots, stop, settings.grace).await;
     }

@@ -136,7 +136,7 @@ impl Backtest {
             let due = (at - start).is_multiple_of(self.finetune_every);
             if let Some(global) = global.filter(|_| due && known.bars().len() >= recipe.finetune.closes_min) {
                 let seed = seed_for(series.ticker(), today.session, &recipe.id());
-                own = Some(finetune(global, own.as_ref(), &known, &market, recipe, seed)?);
+                own = Some(finetune(global, own.as_ref(), &known, &market, seed)?);
             }
             if at >= first {
                 let ask = Ask {

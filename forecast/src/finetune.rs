@@ -21,16 +21,16 @@ use market::Series;
 /// record by which the new model will be judged and calibrated. The same series, market, models and seed give the same bytes.
 ///
 /// # Errors
-/// Too few closes, numbers that are not finite, models of another ticker, recipe, or of sessions after the end of the series.
+/// Too few closes, numbers that are not finite, a parent of another ticker or recipe than the global model's, models that have learnt from
+/// sessions after the end of the series.
 pub fn finetune(
     global: &Global,
     parent: Option<&Model>,
     series: &Series,
     market: &MarketReturns,
-    recipe: &Recipe,
     seed: u64,
 ) -> Result<Model, ForecastError> {
-    recipe.check()?;
+    let recipe = global.recipe();
     let ticker = series.ticker();
     let (have, need) = (series.bars().len(), recipe.finetune.closes_min);
     if have < need {

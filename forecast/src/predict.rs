@@ -32,7 +32,7 @@ pub struct Ask {
 pub struct Models<'a> {
     /// The global model of its exchange.
     pub global: Option<&'a Global>,
-    /// Its own model; it does not speak without the global one it is judged against.
+    /// Its own model; it does not speak without the global one it is judged against, nor beside one of another recipe.
     pub own: Option<&'a Model>,
 }
 
@@ -83,7 +83,9 @@ pub fn predict(
 ) -> Result<Predicted, ForecastError> {
     let opinions = match models.global {
         Some(global) if series.bars().len() >= global.recipe().trust.closes_min => {
-            Some(opinions(global, models.own, series, market)?)
+            // A release with another recipe has a new global model first; until it is copied, a ticker's old one is silent.
+            let own = models.own.filter(|own| own.recipe() == global.recipe());
+            Some(opinions(global, own, series, market)?)
         }
         _ => None,
     };

@@ -21,7 +21,7 @@ pub use folder::{
     CsvFault, FACTOR_FILE_SUFFIX, FactorRow, ParsedCsv, parse_bars_csv, parse_factors_csv, write_bars_csv,
 };
 pub use forecast::{Baseline, DISCLAIMER, Flag, Forecast, Interval, MadeBy};
-pub use market_day::{MARKET_RETURN_CLIP, MarketDay, changes, market_condition, market_days};
+pub use market_day::{MARKET_RETURN_CLIP, MarketDay, MarketSums, changes, market_condition, market_days};
 pub use number::{NumberFault, parse_number};
 pub use series::{Factor, Series, SeriesFault};
 pub use session::{TargetBasis, final_at, is_final, latest_final_session, next_session};

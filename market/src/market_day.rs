@@ -19,17 +19,31 @@ pub struct MarketDay {
     pub tickers: u32,
 }
 
-/// The sessions that these series of one exchange make up, oldest first.
-pub fn market_days<'a>(series: impl IntoIterator<Item = &'a Series>) -> Vec<MarketDay> {
-    let mut sums: BTreeMap<NaiveDate, (f64, u32)> = BTreeMap::new();
-    for one in series {
-        for (session, change) in changes(one, usize::MAX) {
-            let day = sums.entry(session).or_default();
+/// Sums up the sessions of an exchange, one series after the other, so that not all need be in memory at once.
+#[derive(Debug, Clone, Default)]
+pub struct MarketSums(BTreeMap<NaiveDate, (f64, u32)>);
+
+impl MarketSums {
+    /// Adds a ticker's returns.
+    pub fn add(&mut self, series: &Series) {
+        for (session, change) in changes(series, usize::MAX) {
+            let day = self.0.entry(session).or_default();
             *day = (day.0 + change, day.1 + 1);
         }
     }
-    let day = |(session, (sum, tickers))| MarketDay { session, mean_return: sum / f64::from(tickers), tickers };
-    sums.into_iter().map(day).collect()
+
+    /// The sessions, oldest first.
+    pub fn days(self) -> Vec<MarketDay> {
+        let day = |(session, (sum, tickers))| MarketDay { session, mean_return: sum / f64::from(tickers), tickers };
+        self.0.into_iter().map(day).collect()
+    }
+}
+
+/// The sessions that these series of one exchange make up, oldest first.
+pub fn market_days<'a>(series: impl IntoIterator<Item = &'a Series>) -> Vec<MarketDay> {
+    let mut sums = MarketSums::default();
+    series.into_iter().for_each(|one| sums.add(one));
+    sums.days()
 }
 
 /// What a ticker adds to the market in each of its newest `most` sessions: its log return against the reference price, clipped. Sessions whose

@@ -45,7 +45,10 @@ pub async fn look_after_exchanges(engine: Arc<Engine>, offline: bool, stop: Canc
 }
 
 /// Looks after both exchanges once.
-async fn look_after(engine: &Arc<Engine>, offline: bool) -> StoreResult<()> {
+///
+/// # Errors
+/// The ledger's.
+pub async fn look_after(engine: &Arc<Engine>, offline: bool) -> StoreResult<()> {
     let Some(db) = engine.ledger.db() else { return Ok(()) };
     for exchange in [Exchange::Nasdaq, Exchange::Nepse] {
         for session in market_days::complete(db, exchange, MARKET_DEADLINE, engine.ledger.now()).await? {

@@ -90,7 +90,7 @@ fn requeued(body: &Value) -> String {
     format!("{} requeued, {} left out{more}", cell(body, "requeued"), cell(body, "left_out"))
 }
 
-const COLUMNS: [&str; 7] = ["id", "exchange", "ticker", "session", "state", "created_at", "reason"];
+const COLUMNS: [&str; 7] = ["id", "plan", "subject", "session", "state", "created_at", "reason"];
 
 const DEAD_COLUMNS: [&str; 7] = ["run", "subject", "session", "step", "error_kind", "attempts", "error"];
 

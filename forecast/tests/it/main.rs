@@ -77,9 +77,8 @@ pub(crate) fn global(series: &[&Series]) -> Global {
 
 /// Continues `parent`, or takes a copy of the global model.
 pub(crate) fn carry_on(global: &Global, parent: Option<&Model>, series: &Series) -> Model {
-    let recipe = global.recipe();
-    let seed = seed_for(series.ticker(), series.last_session().unwrap(), &recipe.id());
-    finetune(global, parent, series, &MarketReturns::default(), recipe, seed).unwrap()
+    let seed = seed_for(series.ticker(), series.last_session().unwrap(), &global.recipe().id());
+    finetune(global, parent, series, &MarketReturns::default(), seed).unwrap()
 }
 
 pub(crate) fn said(global: &Global, own: Option<&Model>, series: &Series) -> Predicted {

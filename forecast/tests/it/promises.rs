@@ -143,7 +143,7 @@ fn a_number_that_is_none_is_named() {
     // Pre-training leaves it out.
     let global = global(&[&broken, &sound]);
     assert_eq!(global.metrics().tickers, 1);
-    let error = finetune(&global, None, &broken, &MarketReturns::default(), global.recipe(), 1).unwrap_err();
+    let error = finetune(&global, None, &broken, &MarketReturns::default(), 1).unwrap_err();
     assert!(matches!(error, ForecastError::NotFinite { .. }) && error.to_string().contains("2015-01-21"), "{error}");
 }
 
@@ -182,9 +182,9 @@ proptest! {
         assert_sound(&predict(Models::default(), &all, &market, &ask(&all)).unwrap().served);
         let early = all.until(day(n - 5));
         if let Some(global) = pretrain(exchange, &[&early], &market, &small, seed).unwrap() {
-            let model = finetune(&global, None, &early, &market, &small, seed).unwrap();
+            let model = finetune(&global, None, &early, &market, seed).unwrap();
             assert_sound(&say(&global, &model, &all));
-            let model = finetune(&global, Some(&model), &all, &market, &small, seed).unwrap();
+            let model = finetune(&global, Some(&model), &all, &market, seed).unwrap();
             let predicted = said(&global, Some(&model), &all);
             for forecast in [Some(predicted.served), predicted.own, predicted.global].into_iter().flatten() {
                 assert_sound(&forecast);

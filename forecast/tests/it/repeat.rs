@@ -70,7 +70,7 @@ fn another_seed_gives_another_model() {
     let global = global(&[&all]);
     let make = |seed| {
         let market = forecast::MarketReturns::default();
-        forecast::finetune(&global, None, &all, &market, global.recipe(), seed).unwrap()
+        forecast::finetune(&global, None, &all, &market, seed).unwrap()
     };
     assert_ne!(make(1).hash(), make(2).hash());
 }

@@ -146,3 +146,19 @@ async fn a_reader_who_has_seen_enough_ends_a_command_quietly() {
     let cut = Program::new("bash").args(["-c", piped.as_str()]).output(LIMIT).await;
     assert_eq!((cut.code, cut.stderr.as_str()), (Some(0), ""), "{cut:#?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_without_any_server_trains_the_model_it_is_forecast_with() {
+    let home = tempfile::tempdir().unwrap();
+    let day = |n: u64| chrono::NaiveDate::from_ymd_opt(2018, 1, 1).unwrap() + chrono::Days::new(n / 5 * 7 + n % 5);
+    let rows: String =
+        (0..1_700).map(|n| format!("{},,,,{:.2},1000\n", day(n), 100.0 + 9.0 * (n as f64).sin())).collect();
+    std::fs::create_dir_all(home.path().join("prices/NASDAQ")).unwrap();
+    let file = home.path().join("prices/NASDAQ/AAPL.csv");
+    std::fs::write(file, format!("date,open,high,low,close,volume\n{rows}")).unwrap();
+    assert_eq!(retainai(home.path(), &["import", "prices"]).output(LIMIT).await.code, Some(0));
+    let ran = retainai(home.path(), &["run", "--offline", "NASDAQ:AAPL", "--json"]).output(LIMIT).await;
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    let forecast = retainai(home.path(), &["forecast", "NASDAQ:AAPL", "--json"]).output(LIMIT).await.json();
+    assert_eq!(forecast["made_by"], "global", "{forecast:#}");
+}

@@ -52,6 +52,10 @@ impl StepBody for Finetune {
                 vec![],
             );
         }
+        if series.last_session().is_some_and(|last| last < global.cutoff()) {
+            let why = format!("its newest close is older than what the global model has learnt, {}", global.cutoff());
+            return Report::skip(why, vec![]);
+        }
         // A model of another recipe is not continued, and one that saw bars which were never archived is ahead of us.
         let parent = parent.filter(|parent| parent.recipe() == global.recipe());
         if let Some(parent) = &parent
@@ -99,13 +103,14 @@ impl Finetune {
     /// Without a global model: waits for the first one where a pre-training is under way, else goes on with the baseline.
     async fn without_a_global(&self, claim: &Claim) -> Report {
         let exchange = claim.ticker().exchange();
-        match globals::is_in_the_making(&self.0.stores.db, exchange).await {
-            Ok(true) => {
-                let until = self.0.engine.ledger.now() + FIRST_GLOBAL_AT_MOST;
+        let making = globals::in_the_making_since(&self.0.stores.db, exchange).await;
+        // Counted from when it was asked for: where nobody carries out pre-trainings, nobody waits for ever.
+        match making.map(|since| since.map(|since| since + FIRST_GLOBAL_AT_MOST)) {
+            Ok(Some(until)) if until > self.0.engine.ledger.now() => {
                 let why = format!("waiting for the first global model of {exchange}, which is being trained");
                 Report::wait(why, Some(globals::condition(exchange)), until)
             }
-            Ok(false) => Report::skip(format!("{exchange} has no global model yet: the baseline is served"), vec![]),
+            Ok(_) => Report::skip(format!("{exchange} has no global model yet: the baseline is served"), vec![]),
             Err(error) => store_failed(&error),
         }
     }
@@ -137,7 +142,7 @@ fn train(
     let as_of = series.last_session().unwrap_or_default();
     let market = market.until(as_of);
     let seed = forecast::seed_for(series.ticker(), as_of, &recipe.id());
-    let model = forecast::finetune(global, parent, series, &market, recipe, seed)?;
+    let model = forecast::finetune(global, parent, series, &market, seed)?;
     let metrics = serde_json::to_value(model.metrics()).unwrap_or_default();
     let verb = match (parent, model.metrics().restarted) {
         (None, _) => "created",

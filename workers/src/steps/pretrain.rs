@@ -5,16 +5,16 @@ use super::{Workshop, store_failed};
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 use forecast::{ForecastError, Global, MarketReturns, Models, Recipe};
-use market::{Exchange, Flag, MadeBy, MarketDay, Series, Ticker, market_days};
+use market::{Exchange, Flag, MadeBy, MarketDay, MarketSums, Series, Ticker};
 use std::sync::Arc;
 use workflows::db::StoreResult;
 use workflows::stores::globals::NewGlobal;
-use workflows::stores::{archive, forecasts, market_days as days_store, tickers};
+use workflows::stores::{archive, forecasts, market_days, tickers};
 use workflows::{Attempt, Db, Effect, Report, StepBody};
 
 pub(super) struct Pretrain(pub Arc<Workshop>);
 
-/// More tickers than this teach nothing new about how tickers move, and cost memory: about 200 KB each while training.
+/// More tickers than this teach nothing new about how tickers move, and cost memory: about 0.4 MB each while training.
 const TICKERS_MAX: usize = 1_000;
 /// Tickers per page of the list.
 const PAGE: i64 = 500;
@@ -31,7 +31,7 @@ impl StepBody for Pretrain {
             Err(error) => return store_failed(&error),
         };
         only_complete(&mut days);
-        let known = match days_store::list(db, exchange).await {
+        let known = match market_days::list(db, exchange).await {
             Ok(known) => known,
             Err(error) => return store_failed(&error),
         };
@@ -120,12 +120,17 @@ async fn read(db: &Db, exchange: Exchange) -> StoreResult<(Vec<Series>, Vec<Mark
             break;
         }
     }
-    let mut series = vec![];
-    for ticker in names.iter().step_by(names.len().div_ceil(TICKERS_MAX).max(1)) {
-        series.extend(archive::series(db, ticker).await?);
+    // The market is that of all tickers, also of those that are not learnt from: live sessions are held against it.
+    let (mut series, mut sums) = (vec![], MarketSums::default());
+    let every = names.len().div_ceil(TICKERS_MAX).max(1);
+    for (at, ticker) in names.iter().enumerate() {
+        let Some(one) = archive::series(db, ticker).await? else { continue };
+        sums.add(&one);
+        if at.is_multiple_of(every) {
+            series.push(one);
+        }
     }
-    let days = market_days(&series);
-    Ok((series, days))
+    Ok((series, sums.days()))
 }
 
 /// Drops the newest sessions that some tickers have and most do not have yet.

@@ -113,14 +113,16 @@ pub async fn weights(db: &Db, hash: &str) -> StoreResult<Option<Vec<u8>>> {
     Ok(found.flatten())
 }
 
-/// Whether a pre-training of the exchange is open: queued or running.
-pub async fn is_in_the_making(db: &Db, exchange: Exchange) -> StoreResult<bool> {
-    let open: i64 = on_read!(db, |c| {
-        sqlx::query_scalar("select count(*) from active where plan = 'pretrain' and subject = $1")
-            .bind(exchange.as_str())
-            .fetch_one(c)
-            .await
+/// When the open pre-training of the exchange was asked for, queued or running; `None` when there is none.
+pub async fn in_the_making_since(db: &Db, exchange: Exchange) -> StoreResult<Option<DateTime<Utc>>> {
+    let since: Option<Ts> = on_read!(db, |c| {
+        sqlx::query_scalar(
+            "select run.created_at from active join run on run.id = active.run_id where active.plan = 'pretrain' and active.subject = $1",
+        )
+        .bind(exchange.as_str())
+        .fetch_optional(c)
+        .await
     })
     .doing("look for a pre-training")?;
-    Ok(open > 0)
+    Ok(since.map(|since| since.0))
 }

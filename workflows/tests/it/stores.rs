@@ -265,3 +265,18 @@ async fn tickers_are_listed_in_pages(db: Db) {
     assert!(tickers::get(&db, &ticker()).await.unwrap().unwrap().active);
     assert!(tickers::get(&db, &Ticker::parse("NEPSE:NOPE").unwrap()).await.unwrap().is_none());
 }
+
+#[test]
+fn a_forecast_stored_by_the_first_version_is_read() {
+    let interval = |lo: f64, hi: f64| serde_json::json!({ "lo": lo, "hi": hi });
+    let stored = serde_json::json!({
+        "ticker": "NASDAQ:AAPL", "as_of": "2024-01-26", "target": "2024-01-29", "target_basis": "observed_week",
+        "issued_at": "2024-01-26T23:00:00Z", "currency": "USD", "last_close": 100.0, "reference_price": 100.0, "point": 100.0,
+        "change": 0.0, "change_pct": 0.0, "interval80": interval(99.0, 101.0), "interval95": interval(98.0, 102.0), "p_up": null,
+        "sigma": 0.01, "mean_weight": 0.0, "origin": "model", "recipe": "lstm20-v1", "model_version": "aa", "input_hash": "bb",
+        "n_history": 300, "flags": ["short_history"],
+        "baseline": { "method": "P-EWMA", "point": 100.0, "interval80": interval(99.0, 101.0), "interval95": interval(98.0, 102.0) },
+    });
+    let forecast: Forecast = serde_json::from_value(stored).unwrap();
+    assert_eq!((forecast.made_by, forecast.reason.as_str()), (MadeBy::Own, ""));
+}
