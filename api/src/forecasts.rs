@@ -1,6 +1,7 @@
 //! `/v1/forecasts`: what we say about the next session. The single one is served from the cache and carries a strong ETag.
 
 use crate::Shared;
+use crate::accuracy::AccuracyView;
 use crate::paging::{after, cursor, page};
 use crate::problem::Problem;
 use crate::serving::{Served, is_stale, serve};
@@ -8,13 +9,16 @@ use crate::words::{
     ExchangeName, FlagName, ForecastKind, MadeByName, Tag, TargetBasisName, exchange_in_query, ticker_in_path,
 };
 use chrono::{DateTime, NaiveDate, Utc};
-use market::{Baseline, DISCLAIMER, Flag, Forecast, Interval, Ticker};
+use market::{Baseline, DISCLAIMER, Flag, Interval, Ticker};
 use poem::web::Data;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use uuid::Uuid;
+use workflows::stores::forecasts::StoredForecast;
+use workflows::stores::record::Line;
 
 /// A price range meant to hold the close in `level` of 100 sessions; both ends in `currency`.
 #[derive(Debug, Object)]
@@ -28,11 +32,12 @@ pub(crate) struct IntervalView {
     hi: f64,
 }
 
-/// The naive forecast of the same session: tomorrow's close is the reference price, its spread the recent volatility.
+/// A naive forecast of the same session: tomorrow's close is the reference price, its spread the recent volatility (`P-EWMA`) or that of the
+/// last 250 returns (`P-EQ`).
 #[derive(Debug, Object)]
 #[oai(rename = "Baseline")]
 pub(crate) struct BaselineView {
-    /// Name of the method, `P-EWMA`.
+    /// Name of the method, `P-EWMA` or `P-EQ`.
     method: String,
     /// The reference price itself.
     point: f64,
@@ -44,12 +49,16 @@ pub(crate) struct BaselineView {
 #[derive(Debug, Object)]
 #[oai(rename = "Forecast", skip_serializing_if_is_none)]
 pub(crate) struct ForecastView {
+    /// Its id in the record; absent while it is not stored.
+    id: Option<Uuid>,
     /// Where it trades.
     exchange: ExchangeName,
     /// The symbol, `AAPL`.
     ticker: String,
     /// The newest session whose close was known.
     as_of: NaiveDate,
+    /// When that close was final: nothing later has been used.
+    data_cutoff: DateTime<Utc>,
     /// The session forecast; an estimate until it is observed.
     target: NaiveDate,
     /// How `target` was found.
@@ -78,6 +87,10 @@ pub(crate) struct ForecastView {
     mean_weight: f64,
     /// The naive forecast of the same session, for comparison.
     baseline: BaselineView,
+    /// The second naive forecast, with the empirical quantiles of the last 250 returns; absent with fewer than 60.
+    empirical_baseline: Option<BaselineView>,
+    /// How good the ticker's forecasts of the last 250 sessions were. Only where one forecast was asked for, and any was scored.
+    accuracy: Option<AccuracyView>,
     /// Whose numbers these are.
     made_by: MadeByName,
     /// Why it is theirs that are served, in words.
@@ -160,9 +173,9 @@ impl Forecasts {
         let (rows, more) = page(rows, limit);
         let next_cursor = rows.last().filter(|_| more).map(|row| self::cursor("ticker", &row.forecast.ticker));
         let now = shared.engine().market_clock.now();
-        let view = |row: workflows::stores::forecasts::StoredForecast| {
+        let view = |row: StoredForecast| {
             let stale = is_stale(&row.forecast, now);
-            ForecastView::of(row.forecast, row.hindcast, stale, None)
+            ForecastView::of(row, stale, None)
         };
         Ok(Json(ForecastPage { items: rows.into_iter().map(view).collect(), next_cursor }))
     }
@@ -186,14 +199,14 @@ impl Forecasts {
     ) -> Result<ForecastAnswer, Problem> {
         let ticker = ticker_in_path(&exchange, &ticker)?;
         let served = serve(&shared.state, &shared.flights, &ticker).await?;
-        let stale = is_stale(&served.forecast, shared.engine().market_clock.now());
+        let stale = is_stale(&served.stored.forecast, shared.engine().market_clock.now());
         let tag = Validator::of(&served, stale, shared.state.version);
         let unchanged = if_none_match.as_deref().is_some_and(|sent| tag.is_among(sent));
         let (etag, cache_control) = (tag.text(served.cached), "no-cache".to_owned());
         if unchanged {
             return Ok(ForecastAnswer::NotModified(etag, cache_control));
         }
-        let view = ForecastView::of(served.forecast, served.hindcast, stale, Some(served.cached));
+        let view = ForecastView::of(served.stored, stale, Some(served.cached));
         Ok(ForecastAnswer::Fresh(Json(Box::new(view)), etag, cache_control))
     }
 }
@@ -208,10 +221,17 @@ struct Validator(String);
 
 impl Validator {
     fn of(served: &Served, stale: bool, version: &str) -> Self {
-        let f = &served.forecast;
+        let f = &served.stored.forecast;
         let text = format!(
-            "{version}|{}|{}|{}|{}|{}|{}|{}|{stale}",
-            f.ticker, f.as_of, f.target, f.model_version, f.input_hash, f.issued_at, served.hindcast
+            "{version}|{}|{}|{}|{}|{}|{}|{}|{stale}|{:?}",
+            f.ticker,
+            f.as_of,
+            f.target,
+            f.model_version,
+            f.input_hash,
+            f.issued_at,
+            served.stored.hindcast,
+            served.stored.record.map(|record| (record.to, record.sums.n))
         );
         Self(hex::encode(&Sha256::digest(text)[..12]))
     }
@@ -230,16 +250,20 @@ impl Validator {
 }
 
 impl ForecastView {
-    fn of(forecast: Forecast, hindcast: bool, stale: bool, cached: Option<bool>) -> Self {
+    pub(crate) fn of(stored: StoredForecast, stale: bool, cached: Option<bool>) -> Self {
+        let StoredForecast { id, forecast, hindcast, record, .. } = stored;
+        let accuracy = record.map(|record| AccuracyView::of_record(&forecast.ticker, Line::Served, Some(&record)));
         let mut flags = forecast.flags;
         if stale && !flags.contains(&Flag::StaleData) {
             flags.push(Flag::StaleData);
             flags.sort_unstable();
         }
         Self {
+            id: Some(id).filter(|id| !id.is_nil()),
             exchange: forecast.ticker.exchange().into(),
             ticker: forecast.ticker.symbol().to_owned(),
             as_of: forecast.as_of,
+            data_cutoff: market::final_at(forecast.ticker.exchange(), forecast.as_of),
             target: forecast.target,
             target_basis: forecast.target_basis.into(),
             issued_at: forecast.issued_at,
@@ -254,6 +278,8 @@ impl ForecastView {
             sigma: forecast.sigma,
             mean_weight: forecast.mean_weight,
             baseline: forecast.baseline.into(),
+            empirical_baseline: forecast.empirical.map(BaselineView::from),
+            accuracy,
             made_by: forecast.made_by.into(),
             reason: forecast.reason,
             recipe: forecast.recipe,

@@ -3,6 +3,7 @@
 //! Read in this order: [`app`] below (who stands before whom), `problem` (how anything that goes wrong is said), `serving` (how a
 //! forecast is found or made), then the resource you came for. No handler reads a clock, a variable or a file.
 
+mod accuracy;
 mod audit;
 mod backfills;
 mod bars;

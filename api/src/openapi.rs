@@ -2,14 +2,14 @@
 //! line can print it. `api/openapi.json` is its snapshot.
 
 use crate::problem::PROBLEM_JSON;
-use crate::{audit, backfills, dead_letters, history, pauses, queues, schedules, workers};
+use crate::{accuracy, audit, backfills, dead_letters, history, pauses, queues, schedules, workers};
 use crate::{bars, exchanges, factors, forecasts, health, pages, runs, tickers};
 use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 use serde_json::{Map, Value, json};
 use workflows::plan::Step;
 
 type Resources = (
-    forecasts::Forecasts,
+    (forecasts::Forecasts, accuracy::Accuracy),
     tickers::Tickers,
     bars::Bars,
     factors::Factors,
@@ -39,7 +39,7 @@ const ABOUT: &str = "Forecasts of next-session closes for NASDAQ and NEPSE ticke
 /// All resources, ready to be routed.
 pub(crate) fn service() -> OpenApiService<Resources, ()> {
     let resources = (
-        forecasts::Forecasts,
+        (forecasts::Forecasts, accuracy::Accuracy),
         tickers::Tickers,
         bars::Bars,
         factors::Factors,

@@ -8,25 +8,24 @@ use chrono::{DateTime, Utc};
 use forecast::{ForecastError, Global, MarketReturns, Model, Models};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use market::{Forecast, MIN_CLOSES, MadeBy, Series, Ticker};
+use market::{Doubts, Forecast, MIN_CLOSES, MadeBy, Series, Ticker};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use workflows::stores::forecasts::{How, StoredForecast};
-use workflows::stores::{archive, forecasts, globals, market_days, tickers};
+use workflows::stores::{alarms, archive, forecasts, globals, market_days, tickers};
 
 /// A forecast, ready to be shown.
 #[derive(Debug, Clone)]
 pub(crate) struct Served {
-    pub(crate) forecast: Forecast,
-    pub(crate) hindcast: bool,
+    pub(crate) stored: StoredForecast,
     /// Whether the cache had it.
     pub(crate) cached: bool,
 }
 
 impl Served {
     fn stored(stored: StoredForecast, cached: bool) -> Self {
-        Self { forecast: stored.forecast, hindcast: stored.hindcast, cached }
+        Self { stored, cached }
     }
 }
 
@@ -99,7 +98,7 @@ async fn look_up(state: &ApiState, ticker: &Ticker) -> Answer {
     let (minds, series) = (minds(state, ticker, row.champion.as_deref()).await?, Arc::new(series));
     if minds.global.is_some() {
         match issue(state, minds, &series).await {
-            Ok(issued) if issued.0.made_by != MadeBy::Baseline => return publish(state, issued).await,
+            Ok((forecast, how)) if forecast.made_by != MadeBy::Baseline => return publish(state, &forecast, how).await,
             // Between two steps of a run the model knows a session whose bars are archived a moment later.
             Ok(_) => tracing::debug!(%ticker, "no model speaks of what is archived; serving what there is without one"),
             Err(error) => {
@@ -111,9 +110,8 @@ async fn look_up(state: &ApiState, ticker: &Ticker) -> Answer {
         }
     }
     // Not stored: a run must still find that its session has no forecast, and train.
-    let (forecast, hindcast) =
-        issue(state, Minds::default(), &series).await.map_err(|error| Problem::internal(&error))?;
-    Ok(counted("baseline", Served { forecast, hindcast, cached: false }))
+    let (forecast, how) = issue(state, Minds::default(), &series).await.map_err(|error| Problem::internal(&error))?;
+    Ok(counted("baseline", Served::stored(StoredForecast::unstored(forecast, how.hindcast, how.made_at), false)))
 }
 
 /// What a forecast is made from beside the closes.
@@ -122,6 +120,7 @@ struct Minds {
     global: Option<Vec<u8>>,
     own: Option<Vec<u8>>,
     market: MarketReturns,
+    doubts: Doubts,
 }
 
 async fn minds(state: &ApiState, ticker: &Ticker, own: Option<&str>) -> Result<Minds, Problem> {
@@ -135,19 +134,21 @@ async fn minds(state: &ApiState, ticker: &Ticker, own: Option<&str>) -> Result<M
         None => None,
     };
     let market = MarketReturns::new(market_days::list(&stores.db, exchange).await?);
-    Ok(Minds { global, own, market })
+    let doubts = alarms::doubts(&stores.db, ticker).await?;
+    Ok(Minds { global, own, market, doubts })
 }
 
 /// A few small forward passes, off the threads that answer. An own model that cannot be read leaves the word to the global one.
-async fn issue(state: &ApiState, minds: Minds, series: &Arc<Series>) -> Result<(Forecast, bool), ForecastError> {
-    let (series, now) = (series.clone(), state.engine.market_clock.now());
+async fn issue(state: &ApiState, minds: Minds, series: &Arc<Series>) -> Result<(Forecast, How), ForecastError> {
+    let (series, now, made_at) = (series.clone(), state.engine.market_clock.now(), state.stores.db.now());
     let thinking = tokio::task::spawn_blocking(move || {
         let global = minds.global.as_deref().map(Global::from_bytes).transpose()?;
         let own = minds.own.as_deref().and_then(|bytes| Model::from_bytes(bytes).ok());
         let market = minds.market.until(series.last_session().unwrap_or_default());
         let models = Models { global: global.as_ref(), own: own.as_ref() };
-        let issued = forecast::issue(models, &series, &market, None, now)?;
-        Ok((issued.predicted.served, issued.hindcast))
+        let issued = forecast::issue(models, &series, &market, None, now, &minds.doubts)?;
+        let how = How { hindcast: issued.hindcast, served: true, opens_at: issued.opens_at, made_at };
+        Ok((issued.predicted.served, how))
     });
     match thinking.await {
         Ok(thought) => thought,
@@ -156,14 +157,15 @@ async fn issue(state: &ApiState, minds: Minds, series: &Arc<Series>) -> Result<(
 }
 
 /// Stores what the champion said and answers with what is newest now: another process may have been faster.
-async fn publish(state: &ApiState, (forecast, hindcast): (Forecast, bool)) -> Answer {
-    forecasts::store(&state.stores.db, &forecast, How { hindcast, served: true }, state.stores.db.now()).await?;
+async fn publish(state: &ApiState, forecast: &Forecast, how: How) -> Answer {
+    forecasts::store(&state.stores.db, forecast, how, state.stores.db.now()).await?;
     let newest = forecasts::latest(&state.stores.db, &forecast.ticker).await?;
     if let Some(newest) = newest {
         keep(state, &newest).await;
         return Ok(counted("issued", Served::stored(newest, false)));
     }
-    Ok(counted("issued", Served { forecast, hindcast, cached: false }))
+    let unstored = StoredForecast::unstored(forecast.clone(), how.hindcast, how.made_at);
+    Ok(counted("issued", Served::stored(unstored, false)))
 }
 
 /// Fills the cache; it is only a copy, so a failure is only told.

@@ -10,6 +10,8 @@ use poem_openapi::{Enum, Tags};
 pub(crate) enum Tag {
     /// What we say about the next session of each ticker.
     Forecasts,
+    /// How good the forecasts were, always beside the naive ones.
+    Accuracy,
     /// What we know of each ticker: its archived prices, its model.
     Tickers,
     /// What the engine does and has done.
@@ -46,6 +48,43 @@ pub(crate) enum MadeByName {
     Own,
     Global,
     Baseline,
+}
+
+/// Whose forecasts are counted. `served`: what readers got. `own`: what the tickers' own models said, served or not. `global`: what the exchange's global
+/// model said, served or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Enum)]
+#[oai(rename = "Line", rename_all = "snake_case", remote = "workflows::stores::record::Line")]
+pub(crate) enum LineName {
+    #[default]
+    Served,
+    Own,
+    Global,
+}
+
+/// What became of a forecast. `waiting`: its close is not known yet. `not_traded`: the ticker did not trade in its session. `no_close`: none was
+/// ever seen. `superseded`: the same line of models had another word before the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename = "Outcome", rename_all = "snake_case")]
+pub(crate) enum OutcomeName {
+    Waiting,
+    Scored,
+    NotTraded,
+    NoClose,
+    Superseded,
+}
+
+/// What an alarm is about. `coverage`: 80 % intervals hold too few or too many closes. `intervals_worse`: they are worse than the baseline's, which is
+/// served instead. `points_worse`: points are worse than the reference price, which is used instead. `off_centre`: closes lie on one side of
+/// the forecasts. `misses`: three of five closes outside the 95 % interval. `unscored`: a forecast waits for its close too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename = "AlarmKind", rename_all = "snake_case", remote = "market::AlarmKind")]
+pub(crate) enum AlarmKindName {
+    Coverage,
+    IntervalsWorse,
+    PointsWorse,
+    OffCentre,
+    Misses,
+    Unscored,
 }
 
 /// A caveat. `cold_start`: no model yet. `stale_data`: the target session has opened, or the data is older than it should be.

@@ -38,7 +38,7 @@ pub enum Command {
     Api,
     /// Carry out steps.
     Worker {
-        /// Only these: scrape, finetune, cache, archive, cleanup, pretrain.
+        /// Only these: scrape, finetune, cache, archive, cleanup, pretrain, settle.
         #[arg(long, value_delimiter = ',', value_name = "STEPS")]
         steps: Vec<Step>,
     },
@@ -98,6 +98,21 @@ pub enum Command {
         /// EXCHANGE:TICKER, for example NEPSE:NABIL.
         #[arg(value_name = "EXCHANGE:TICKER")]
         ticker: market::Ticker,
+    },
+    /// Show how good the forecasts were, beside the naive ones, and what is alarming about them.
+    Accuracy {
+        /// An exchange, one ticker, or nothing for both exchanges.
+        #[arg(value_name = "EXCHANGE[:TICKER]")]
+        of: Option<crate::commands::accuracy::Of>,
+        /// How many of the newest sessions count, at most 1000.
+        #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        window: u32,
+        /// Whose forecasts, where tickers are listed: served, own or global.
+        #[arg(long, default_value = "served", value_parser = ["served", "own", "global"])]
+        line: String,
+        /// Also write every scored forecast that was served to this CSV file, in the columns of `backtest`.
+        #[arg(long, value_name = "FILE")]
+        record: Option<PathBuf>,
     },
     /// List the tickers, or add some.
     Tickers {

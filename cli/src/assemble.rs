@@ -11,7 +11,7 @@ use workers::RemoteClock;
 use workers::compute::ComputePool;
 use workers::steps::Workshop;
 use workflows::clock::{MarketClock, SystemClock};
-use workflows::exchange_duties::{look_after, look_after_exchanges};
+use workflows::exchange_duties::{Seen, look_after, look_after_exchanges};
 use workflows::flow::{Flow, FlowSettings};
 use workflows::history::sweep::keep_house;
 use workflows::ledger::Abandoned;
@@ -143,7 +143,7 @@ pub async fn work(
         let bodies = Arc::new(workers::steps::bodies(&workshop, &work.steps));
         // A command on the embedded store has no scheduler beside it: what its runs need of their exchanges is begun before the first step.
         if !work.schedules && settings.is_embedded() {
-            look_after(&engine, settings.offline).await?;
+            look_after(&engine, settings.offline, &mut Seen::default()).await?;
         }
         let slots = settings.slots;
         engine.clone().work(bodies, |_| slots, stop, settings.grace).await;

@@ -69,6 +69,10 @@ async fn dispatch(args: Args, settings: Settings) -> anyhow::Result<u8> {
         Command::Queue { what } => commands::queue::run(&settings, what, json).await,
         Command::History { what } => commands::history::run(&settings, what, json).await,
         Command::Forecast { ticker } => commands::forecast::run(&settings, &ticker, json).await,
+        Command::Accuracy { of, window, line, record } => {
+            let asked = commands::accuracy::Asked { of, window, line, record };
+            commands::accuracy::run(&settings, &asked, json).await
+        }
         Command::Tickers { what } => commands::tickers::run(&settings, what, json).await,
         Command::Import { folder } => commands::import::run(&settings, &folder, json).await,
         Command::Doctor { online } => commands::doctor::run(&settings, online, json).await,

@@ -7,7 +7,7 @@ use crate::{
     pretrain, seed_for, seed_for_exchange,
 };
 use chrono::{NaiveDate, TimeDelta};
-use market::{Exchange, Forecast, MadeBy, Series, TargetBasis, Ticker};
+use market::{Doubts, Exchange, Forecast, MadeBy, Series, TargetBasis, Ticker};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -144,6 +144,7 @@ impl Backtest {
                     target_basis: TargetBasis::ObservedWeek,
                     issued_at: opens_at(series.ticker().exchange(), next.session) - TimeDelta::hours(1),
                     flags: vec![],
+                    doubts: Doubts::default(),
                 };
                 let predicted = predict(Models { global, own: own.as_ref() }, &known, &market, &ask)?;
                 rows.extend(rows_of(predicted, recipe, next.close));

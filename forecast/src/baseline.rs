@@ -1,12 +1,22 @@
-//! The baseline P-EWMA: tomorrow's close is the reference price, its spread the recent volatility. Costs nothing, stands
-//! beside every forecast, and is the forecast where no model may speak.
+//! The baselines: tomorrow's close is the reference price, its spread the recent volatility (P-EWMA) or the returns of the last year (P-EQ). They cost
+//! nothing and stand beside every forecast; P-EWMA is the forecast where no model may speak.
 
-use crate::{ForecastError, MarketReturns, Scale, history::History, math::exp, track::NORMAL};
+use crate::{
+    ForecastError, MarketReturns, Scale,
+    history::{History, log_returns},
+    math::exp,
+    track::NORMAL,
+};
 use chrono::NaiveDate;
 use market::{Baseline, Interval, Series, round4};
 
 /// The baseline's name: persistence with exponentially weighted volatility.
 pub const METHOD: &str = "P-EWMA";
+
+/// The second baseline's name: persistence with the empirical quantiles of recent returns.
+const EMPIRICAL: &str = "P-EQ";
+/// How many returns these are, and with how few it says nothing.
+const RETURNS: (usize, usize) = (60, 250);
 
 /// The baseline forecast of `target`, from the closes of `series`.
 pub fn baseline(series: &Series, target: NaiveDate) -> Result<Baseline, ForecastError> {
@@ -27,6 +37,31 @@ pub(crate) fn around(reference: f64, sigma: f64) -> Baseline {
         interval80: interval(NORMAL.0),
         interval95: interval(NORMAL.1),
     }
+}
+
+/// The second baseline around a reference price: quantiles of the newest 250 returns, straight between neighbours at (n − 1) × share.
+pub(crate) fn empirical(series: &Series, reference: f64) -> Option<Baseline> {
+    let bars = series.bars();
+    let newest = &bars[bars.len().saturating_sub(RETURNS.1 + 1)..];
+    let mut returns = log_returns(newest, series.factors());
+    if returns.len() < RETURNS.0 {
+        return None;
+    }
+    returns.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        let place = share * (returns.len() - 1) as f64;
+        let (below, part) = (place.floor() as usize, place.fract());
+        let above = (below + 1).min(returns.len() - 1);
+        price(reference, returns[below] + part * (returns[above] - returns[below]))
+    };
+    // A ticker that only ever rose has its reference price below all of them; the point stays inside.
+    let interval = |lo: f64, hi: f64| Interval { lo: at(lo).min(reference), hi: at(hi).max(reference) };
+    Some(Baseline {
+        method: EMPIRICAL.to_owned(),
+        point: reference,
+        interval80: interval(0.1, 0.9),
+        interval95: interval(0.025, 0.975),
+    })
 }
 
 /// The price that is `log_change` away from `reference`: four decimals, finite, above zero.

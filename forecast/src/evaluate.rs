@@ -86,7 +86,7 @@ pub fn wis(said: &Said, close: f64) -> f64 {
     (point + 0.1 * interval_score(&said.interval80, 0.2) + 0.025 * interval_score(&said.interval95, 0.05)) / 2.5
 }
 
-fn holds(interval: &Interval, close: f64) -> bool {
+pub(crate) fn holds(interval: &Interval, close: f64) -> bool {
     interval.lo <= close && close <= interval.hi
 }
 

@@ -83,7 +83,7 @@ impl History {
 }
 
 /// Log returns of the closes against each session's reference price, as [`Series::log_returns`] has them, in our own arithmetic.
-fn log_returns(bars: &[market::Bar], factors: &[market::Factor]) -> Vec<f64> {
+pub(crate) fn log_returns(bars: &[market::Bar], factors: &[market::Factor]) -> Vec<f64> {
     let between = |from: NaiveDate, to: NaiveDate| -> f64 {
         factors.iter().filter(|f| f.session > from && f.session <= to).map(|f| f.factor).product()
     };

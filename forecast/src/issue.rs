@@ -3,7 +3,7 @@
 
 use crate::{Ask, ForecastError, MarketReturns, Models, Predicted, predict};
 use chrono::{DateTime, NaiveDate, Utc};
-use market::{Exchange, Flag, MIN_CLOSES, Series, next_session};
+use market::{Doubts, Exchange, Flag, MIN_CLOSES, Series, next_session};
 
 /// A forecast, the others beside it, and how they may be counted.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,6 +12,8 @@ pub struct Issued {
     pub predicted: Predicted,
     /// Its target session had opened already: it is served, flagged, and never counts in the record.
     pub hindcast: bool,
+    /// When its target session opens: stored later than that it is hindsight too.
+    pub opens_at: DateTime<Utc>,
 }
 
 /// How many of the newest sessions the exchange's week is learnt from.
@@ -20,7 +22,8 @@ const WEEK_FROM: usize = 40;
 /// Forecasts the session after the newest bar, at the market's time `now`. A model that has seen sessions which this series lacks (its bars were
 /// never archived) does not speak.
 ///
-/// `session`: the newest that the exchange is known to have had; a thin ticker that did not trade in it has an older newest bar.
+/// `session`: the newest that the exchange is known to have had; a thin ticker that did not trade in it has an older newest bar. `doubts`: what the
+/// public record has against its models.
 ///
 /// # Errors
 /// Those of [`predict()`]; fewer than 16 closes is [`ForecastError::TooFewCloses`].
@@ -30,6 +33,7 @@ pub fn issue(
     market: &MarketReturns,
     session: Option<NaiveDate>,
     now: DateTime<Utc>,
+    doubts: &Doubts,
 ) -> Result<Issued, ForecastError> {
     let exchange = series.ticker().exchange();
     let observed: Vec<NaiveDate> = series.bars().iter().rev().take(WEEK_FROM).rev().map(|bar| bar.session).collect();
@@ -38,14 +42,15 @@ pub fn issue(
     };
     let newest = session.map_or(as_of, |session| session.max(as_of));
     let (target, target_basis) = next_session(exchange, newest, &observed);
-    let hindcast = now >= opens_at(exchange, target);
+    let opens_at = opens_at(exchange, target);
+    let hindcast = now >= opens_at;
     let flags = if hindcast { vec![Flag::StaleData] } else { Vec::new() };
     let models = Models {
         own: models.own.filter(|own| own.as_of() <= as_of),
         global: models.global.filter(|global| global.cutoff() <= as_of),
     };
-    let predicted = predict(models, series, market, &Ask { target, target_basis, issued_at: now, flags })?;
-    Ok(Issued { predicted, hindcast })
+    let ask = Ask { target, target_basis, issued_at: now, flags, doubts: doubts.clone() };
+    Ok(Issued { predicted: predict(models, series, market, &ask)?, hindcast, opens_at })
 }
 
 /// The instant at which the session opens; from then on a forecast of it is hindsight.
@@ -78,6 +83,7 @@ mod tests {
             &MarketReturns::default(),
             None,
             "2024-01-29T14:29:59Z".parse().unwrap(),
+            &Doubts::default(),
         )
         .unwrap();
         assert_eq!(before.predicted.served.target, "2024-01-29".parse::<NaiveDate>().unwrap());
@@ -88,6 +94,7 @@ mod tests {
             &MarketReturns::default(),
             None,
             "2024-01-29T14:30:00Z".parse().unwrap(),
+            &Doubts::default(),
         )
         .unwrap();
         assert!(after.hindcast && after.predicted.served.flags.contains(&Flag::StaleData));
@@ -103,6 +110,7 @@ mod tests {
                 &MarketReturns::default(),
                 None,
                 "2024-01-29T12:00:00Z".parse().unwrap(),
+                &Doubts::default(),
             );
             assert!(matches!(refused, Err(ForecastError::TooFewCloses { need: MIN_CLOSES, .. })), "{count}");
         }

@@ -7,6 +7,7 @@
 //! Nothing here looks ahead: a session's volatility is taken from the sessions before it, and calibration uses only
 //! predictions made before their outcome was trained on.
 
+mod alarms;
 pub mod backtest;
 mod baseline;
 mod bytes;
@@ -24,11 +25,14 @@ mod model;
 mod net;
 mod predict;
 mod recipe;
+mod record;
 mod scale;
 mod seed;
+mod skill;
 mod student;
 mod track;
 
+pub use alarms::{ALARM_SESSIONS, UNSCORED_AFTER, alarms_of, alarms_of_exchange};
 pub use baseline::{METHOD, baseline};
 pub use error::ForecastError;
 pub use finetune::finetune;
@@ -41,5 +45,7 @@ pub use market_returns::{MARKET_TICKERS_MIN, MarketReturns};
 pub use model::{Metrics, Model};
 pub use predict::{Ask, Models, Predicted, predict};
 pub use recipe::{Finetune, Gate, INPUTS, Pretrain, Recipe, Trust};
+pub use record::{GIVEN_UP_AFTER, Settled, Since, settle};
 pub use scale::Scale;
 pub use seed::{seed_for, seed_for_exchange};
+pub use skill::{Range, Sureness, sureness};

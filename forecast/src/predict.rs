@@ -11,7 +11,7 @@ use crate::{
     track::{Belief, Said, Track},
 };
 use chrono::{DateTime, NaiveDate, Utc};
-use market::{Bar, Baseline, Flag, Forecast, Interval, MadeBy, Series, TargetBasis, round4};
+use market::{Bar, Baseline, Doubts, Flag, Forecast, Interval, MadeBy, Series, TargetBasis, round4};
 use sha2::{Digest, Sha256};
 
 /// What is asked for, beside the series itself.
@@ -25,6 +25,8 @@ pub struct Ask {
     pub issued_at: DateTime<Utc>,
     /// Caveats that only the caller knows, such as [`Flag::StaleData`].
     pub flags: Vec<Flag>,
+    /// What the public record has against the models.
+    pub doubts: Doubts,
 }
 
 /// The models at hand for a ticker; either may be missing.
@@ -85,7 +87,7 @@ pub fn predict(
         Some(global) if series.bars().len() >= global.recipe().trust.closes_min => {
             // A release with another recipe has a new global model first; until it is copied, a ticker's old one is silent.
             let own = models.own.filter(|own| own.recipe() == global.recipe());
-            Some(opinions(global, own, series, market)?)
+            Some(opinions(global, own, series, market, &ask.doubts)?)
         }
         _ => None,
     };
@@ -113,13 +115,22 @@ pub fn predict(
         .map(|(model, opinion)| frame.forecast(opinion, MadeBy::Own, model.recipe(), model.hash()));
     let global =
         models.global.map(|global| frame.forecast(&opinions.global, MadeBy::Global, global.recipe(), global.hash()));
-    let served = match (opinions.verdict.champion, &own, &global) {
+    let mut verdict = opinions.verdict;
+    for (line, next) in [(MadeBy::Own, MadeBy::Global), (MadeBy::Global, MadeBy::Baseline)] {
+        if verdict.champion == line && ask.doubts.intervals.contains(&line) {
+            let whose = line.as_str();
+            verdict.reason =
+                format!("in the public record the intervals of the {whose} model were worse than the baseline's");
+            verdict.champion = next;
+        }
+    }
+    let served = match (verdict.champion, &own, &global) {
         (MadeBy::Own, Some(own), _) => own.clone(),
         (MadeBy::Global, _, Some(global)) => global.clone(),
         _ => frame.baseline_forecast(Flag::ModelSetAside),
     };
-    let served = Forecast { reason: opinions.verdict.reason.clone(), ..served };
-    Ok(Predicted { served, verdict: opinions.verdict, own, global, beliefs })
+    let served = Forecast { reason: verdict.reason.clone(), ..served };
+    Ok(Predicted { served, verdict, own, global, beliefs })
 }
 
 /// What one line of models says of the target.
@@ -134,6 +145,11 @@ impl Opinion {
     fn of(track: &Track, belief: Belief, slope: f64, recipe: &Recipe, sigma: f64) -> Self {
         Self { belief, said: track.say(&belief, slope, recipe), mean_weight: track.mean_weight(slope, recipe), sigma }
     }
+
+    /// The same; without its mean when its points are doubted.
+    fn doubted(self, points: bool) -> Self {
+        if points { Self { said: self.said.centred(), mean_weight: 0.0, ..self } } else { self }
+    }
 }
 
 struct Opinions<'a> {
@@ -147,8 +163,10 @@ fn opinions<'a>(
     own: Option<&'a Model>,
     series: &Series,
     market: &MarketReturns,
+    doubts: &Doubts,
 ) -> Result<Opinions<'a>, ForecastError> {
     let recipe = global.recipe();
+    let doubted = |line: MadeBy| doubts.points.contains(&line);
     let last = series.last_session().unwrap_or(NaiveDate::MIN);
     global.check_fits(series, last)?;
     // Only the sessions that neither has put on record yet are looked at again.
@@ -167,7 +185,8 @@ fn opinions<'a>(
     };
     let base = base_track(&mut space, global, known, &history, recipe);
     let belief = foresee(&mut space, &global.draft.members, &history, next..next + 1, recipe)[0];
-    let said_by_global = Opinion::of(&base, sound(belief)?, global.slope(), recipe, history.sigma_next());
+    let said_by_global = Opinion::of(&base, sound(belief)?, global.slope(), recipe, history.sigma_next())
+        .doubted(doubted(MadeBy::Global));
     let mut said_by_own = None;
     let verdict = match own {
         None => gate::judge(None, &base, &recipe.gate),
@@ -176,7 +195,8 @@ fn opinions<'a>(
             let draft = own.draft();
             let track = own_track(&mut space, draft, &history, own.recipe());
             let belief = foresee(&mut space, &draft.members, &history, next..next + 1, own.recipe())[0];
-            let opinion = Opinion::of(&track, sound(belief)?, draft.slope, own.recipe(), history.sigma_next());
+            let opinion = Opinion::of(&track, sound(belief)?, draft.slope, own.recipe(), history.sigma_next())
+                .doubted(doubted(MadeBy::Own));
             said_by_own = Some((own, opinion));
             gate::judge(Some((&track, draft.since)), &base, &own.recipe().gate)
         }
@@ -268,6 +288,7 @@ impl<'a> Frame<'a> {
             sigma: self.sigma,
             mean_weight: 0.0,
             baseline: self.baseline.clone(),
+            empirical: baseline::empirical(self.series, self.reference.price),
             made_by: MadeBy::Baseline,
             reason: String::new(),
             recipe: METHOD.to_owned(),

@@ -41,11 +41,15 @@ impl Dice {
         (2.0 * unit - 1.0) * limit
     }
 
+    /// Uniform in 0..`count`; 0 when there is nothing to choose from.
+    pub(crate) fn below(&mut self, count: usize) -> usize {
+        ((u128::from(self.0.next_u64()) * count as u128) >> 64) as usize
+    }
+
     /// Fisher and Yates.
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
-            let pick = (u128::from(self.0.next_u64()) * (last as u128 + 1)) >> 64;
-            items.swap(last, pick as usize);
+            items.swap(last, self.below(last + 1));
         }
     }
 }

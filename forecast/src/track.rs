@@ -88,6 +88,18 @@ impl Said {
         self.lo95 <= z && z <= self.hi95
     }
 
+    /// The same around 0: what is left when the mean is not believed.
+    pub(crate) fn centred(&self) -> Self {
+        let shift = |bound: f64| bound - self.point;
+        Self {
+            lo95: shift(self.lo95),
+            lo80: shift(self.lo80),
+            point: 0.0,
+            hi80: shift(self.hi80),
+            hi95: shift(self.hi95),
+        }
+    }
+
     /// What the baseline says of any session.
     pub(crate) fn baseline() -> Self {
         Self { lo95: -NORMAL.1, lo80: -NORMAL.0, point: 0.0, hi80: NORMAL.0, hi95: NORMAL.1 }

@@ -16,10 +16,11 @@ pub struct Interval {
     pub hi: f64,
 }
 
-/// The forecast that costs nothing: tomorrow's close is the reference price, its spread the recent volatility (P-EWMA).
+/// A forecast that costs nothing: tomorrow's close is the reference price. Its spread is the recent volatility (P-EWMA), or that of the last 250
+/// returns as they were (P-EQ).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Baseline {
-    /// Name of the method, `P-EWMA`.
+    /// Name of the method, `P-EWMA` or `P-EQ`.
     pub method: String,
     /// The reference price itself.
     pub point: f64,
@@ -110,6 +111,9 @@ pub struct Forecast {
     pub mean_weight: f64,
     /// The naive forecast for the same session.
     pub baseline: Baseline,
+    /// The second naive forecast, P-EQ; `None` with fewer than 60 returns, and in forecasts of older programs.
+    #[serde(default)]
+    pub empirical: Option<Baseline>,
     /// Whose numbers these are.
     #[serde(alias = "origin")]
     pub made_by: MadeBy,

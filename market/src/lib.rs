@@ -1,8 +1,9 @@
-//! The words of RetainAI: exchange, ticker, bar, series, session, forecast.
+//! The words of RetainAI: exchange, ticker, bar, series, session, forecast, record.
 //!
 //! Everything here is pure: no async, no I/O, no clock. Text and numbers from outside become these types once,
 //! at the edge (`Ticker::parse`, `RawBar::check`); inside the product the types are trusted.
 
+mod alarm;
 mod bar;
 mod batch;
 mod exchange;
@@ -10,10 +11,12 @@ mod folder;
 mod forecast;
 mod market_day;
 mod number;
+mod record;
 mod series;
 mod session;
 mod ticker;
 
+pub use alarm::{AlarmKind, Doubts, UnknownAlarm};
 pub use bar::{Bar, BarFault, RawBar, round4};
 pub use batch::Batch;
 pub use exchange::{Exchange, UnknownExchange};
@@ -23,6 +26,7 @@ pub use folder::{
 pub use forecast::{Baseline, DISCLAIMER, Flag, Forecast, Interval, MadeBy};
 pub use market_day::{MARKET_RETURN_CLIP, MarketDay, MarketSums, changes, market_condition, market_days};
 pub use number::{NumberFault, parse_number};
+pub use record::{Scored, Sums};
 pub use series::{Factor, Series, SeriesFault};
 pub use session::{TargetBasis, final_at, is_final, latest_final_session, next_session};
 pub use ticker::{Ticker, TickerFault};

@@ -3,7 +3,7 @@
 
 use crate::db::{Doing, Rows, StoreResult, Tx, on_tx};
 use crate::ledger::Claim;
-use crate::stores::{archive, forecasts, globals, market_days, models, staging};
+use crate::stores::{archive, forecasts, globals, market_days, models, record, staging};
 use chrono::{DateTime, NaiveDate, Utc};
 use market::{Batch, Exchange, Forecast, MarketDay};
 
@@ -28,11 +28,11 @@ pub enum Effect {
     Forecast {
         /// The forecast.
         forecast: Box<Forecast>,
-        /// Whether its target session had opened already.
-        hindcast: bool,
-        /// Whether it is the one that readers get; false for a challenger's.
-        served: bool,
+        /// How it counts.
+        how: forecasts::How,
     },
+    /// Forecasts of an exchange scored, and what that alarms about.
+    Settled(Box<record::Settlement>),
     /// Moves the run's staged batch into the archive.
     ArchiveStaged,
     /// Deletes the run's staging.
@@ -72,10 +72,10 @@ impl Effect {
             Effect::Global(model) => globals::put(tx, model, Some(claim.run), now).await,
             Effect::Seen(changes) => market_days::see(tx, claim.ticker(), changes, now).await,
             Effect::MarketDays(exchange, days) => market_days::fill(tx, *exchange, days, now).await.map(|_| ()),
-            Effect::Forecast { forecast, hindcast, served } => {
-                let how = forecasts::How { hindcast: *hindcast, served: *served };
-                forecasts::put(tx, forecast, how, Some(claim.run), now).await.map(|_| ())
+            Effect::Forecast { forecast, how } => {
+                forecasts::put(tx, forecast, *how, Some(claim.run), now).await.map(|_| ())
             }
+            Effect::Settled(settlement) => record::put(tx, settlement, claim.run, now).await,
             Effect::ArchiveStaged => match staging::get_in(tx, claim.run).await? {
                 Some(batch) => archive::put(tx, &batch, now).await.map(|_| ()),
                 None => Ok(()),

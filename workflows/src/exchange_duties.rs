@@ -1,14 +1,15 @@
-//! What an exchange needs beside its tickers' runs: the market's return of each session as soon as it is complete, and a global model that is
-//! not too old. Looked at by every scheduler; rows and idempotency keys decide who does it.
+//! What an exchange needs beside its tickers' runs: the market's return of each session as soon as it is complete, a global model that is not too
+//! old, and scores for forecasts whose close has come. Looked at by every scheduler; rows and idempotency keys decide who does it.
 
-use crate::db::{Db, Doing, StoreResult, on_read};
+use crate::db::{Db, Doing, StoreResult, Ts, on_read};
 use crate::engine::Engine;
 use crate::ledger::NewRun;
-use crate::plan::{PRETRAIN, priority};
-use crate::stores::{globals, market_days};
+use crate::plan::{PRETRAIN, Plan, SETTLE, TICKER, priority};
+use crate::stores::{globals, market_days, record};
 use crate::subject::Subject;
-use chrono::{NaiveDate, TimeDelta};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use market::Exchange;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -20,14 +21,19 @@ const PRETRAIN_EVERY: i64 = 63;
 /// With fewer archived closes there is no use in trying.
 const CLOSES_MIN: i64 = 1_250;
 
+/// Forecasts are settled when the runs of the newest session are over, or so long after it was first seen.
+const SETTLE_WITHOUT: TimeDelta = TimeDelta::hours(2);
+/// What comes later than that is settled in rounds of this length.
+const SETTLE_EVERY: TimeDelta = TimeDelta::minutes(10);
+
 /// How often the exchanges are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Looks after both exchanges until `stop`.
 pub async fn look_after_exchanges(engine: Arc<Engine>, offline: bool, stop: CancellationToken) {
-    let mut failing = false;
+    let (mut failing, mut seen) = (false, Seen::default());
     while !stop.is_cancelled() {
-        match look_after(&engine, offline).await {
+        match look_after(&engine, offline, &mut seen).await {
             Ok(()) => failing = false,
             Err(error) => {
                 if !failing {
@@ -44,11 +50,15 @@ pub async fn look_after_exchanges(engine: Arc<Engine>, offline: bool, stop: Canc
     }
 }
 
+/// The rounds of settlement in which nothing was found to do, so that they are not looked at every second.
+#[derive(Debug, Default)]
+pub struct Seen(BTreeMap<Exchange, (NaiveDate, i64)>);
+
 /// Looks after both exchanges once.
 ///
 /// # Errors
 /// The ledger's.
-pub async fn look_after(engine: &Arc<Engine>, offline: bool) -> StoreResult<()> {
+pub async fn look_after(engine: &Arc<Engine>, offline: bool, seen: &mut Seen) -> StoreResult<()> {
     let Some(db) = engine.ledger.db() else { return Ok(()) };
     for exchange in [Exchange::Nasdaq, Exchange::Nepse] {
         for session in market_days::complete(db, exchange, MARKET_DEADLINE, engine.ledger.now()).await? {
@@ -56,7 +66,11 @@ pub async fn look_after(engine: &Arc<Engine>, offline: bool) -> StoreResult<()> 
             engine.nudge();
         }
         if let Some((key, session)) = pretraining_due(db, exchange).await? {
-            start_pretraining(engine, exchange, key, session, offline).await?;
+            start(engine, &PRETRAIN, exchange, key, session, offline).await?;
+            tracing::info!(%exchange, %session, "a new global model is due");
+        }
+        if let Some((key, session)) = settlement_due(db, exchange, engine.ledger.now(), seen).await? {
+            start(engine, &SETTLE, exchange, key, session, offline).await?;
         }
     }
     Ok(())
@@ -89,8 +103,53 @@ async fn pretraining_due(db: &Db, exchange: Exchange) -> StoreResult<Option<(Str
     Ok((closes.unwrap_or(0) >= CLOSES_MIN && asked == 0).then_some((key, last)))
 }
 
-async fn start_pretraining(
+/// The key and the session of a settlement that is due, once in each round; `None` when there is none.
+async fn settlement_due(
+    db: &Db,
+    exchange: Exchange,
+    now: DateTime<Utc>,
+    seen: &mut Seen,
+) -> StoreResult<Option<(String, NaiveDate)>> {
+    let newest: Option<(NaiveDate, Ts)> = on_read!(db, |c| {
+        sqlx::query_as("select session, observed_at from session where exchange = $1 order by session desc limit 1")
+            .bind(exchange.as_str())
+            .fetch_optional(c)
+            .await
+    })
+    .doing("look for the newest session")?;
+    let Some((session, observed_at)) = newest else { return Ok(None) };
+    let round = now.timestamp() / SETTLE_EVERY.num_seconds();
+    if seen.0.get(&exchange) == Some(&(session, round)) {
+        return Ok(None);
+    }
+    if now - observed_at.0 < SETTLE_WITHOUT && runs_are_open(db, exchange, session).await? {
+        return Ok(None);
+    }
+    seen.0.insert(exchange, (session, round));
+    let key = format!("settle:{exchange}:{session}:{round}");
+    Ok(record::is_due(db, exchange, session).await?.then_some((key, session)))
+}
+
+/// Whether tickers' runs of this session are under way.
+async fn runs_are_open(db: &Db, exchange: Exchange, session: NaiveDate) -> StoreResult<bool> {
+    let open: i64 = on_read!(db, |c| {
+        sqlx::query_scalar(
+            "select count(*) from (select 1 from run
+               where exchange = $1 and aimed_session = $2 and plan = $3 and state in ('queued', 'running') limit 1) as open",
+        )
+        .bind(exchange.as_str())
+        .bind(session)
+        .bind(TICKER.name)
+        .fetch_one(c)
+        .await
+    })
+    .doing("look for runs of a session")?;
+    Ok(open > 0)
+}
+
+async fn start(
     engine: &Arc<Engine>,
+    plan: &'static Plan,
     exchange: Exchange,
     key: String,
     session: NaiveDate,
@@ -98,7 +157,7 @@ async fn start_pretraining(
 ) -> StoreResult<()> {
     let run = NewRun {
         id: engine.new_run_id(),
-        plan: &PRETRAIN,
+        plan,
         subject: Subject::Exchange(exchange),
         session,
         schedule: None,
@@ -109,6 +168,5 @@ async fn start_pretraining(
         repeats: None,
     };
     engine.start(&[run]).await?;
-    tracing::info!(%exchange, %session, "a new global model is due");
     Ok(())
 }

@@ -246,6 +246,7 @@ pub async fn reclaim(engine: &Engine, which: Abandoned) -> StoreResult<i64> {
 
 /// Pushes what is due, per queue and in slices; true when a slice was full.
 async fn feed(engine: &Engine, memory: &Memory) -> Result<bool, ReconcileError> {
+    engine.lanes.look();
     let unsent = engine.ledger.unsent_queues().await?;
     let on_their_way: BTreeMap<String, i64> = engine.ledger.on_their_way().await?.into_iter().collect();
     let left = |queue: &str| slice(memory, queue) - on_their_way.get(queue).copied().unwrap_or(0);

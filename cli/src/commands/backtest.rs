@@ -135,20 +135,7 @@ fn read(folder: &Path) -> anyhow::Result<Folder> {
 fn write(path: &Path, rows: &[Row]) -> anyhow::Result<()> {
     let attempt = || -> anyhow::Result<()> {
         let mut file = csv::Writer::from_path(path)?;
-        file.write_record([
-            "exchange",
-            "ticker",
-            "as_of",
-            "target_date",
-            "point",
-            "lo80",
-            "hi80",
-            "lo95",
-            "hi95",
-            "p_up",
-            "last_close",
-            "model",
-        ])?;
+        file.write_record(super::accuracy::FORECAST_COLUMNS)?;
         for Row { model, forecast: f, .. } in rows {
             file.write_record([
                 f.ticker.exchange().as_str().to_owned(),

@@ -1,5 +1,6 @@
 //! The operator's commands, one per file. Each (but `backtest`, which needs none) speaks to the API, prints a table or one JSON document, and answers its exit code.
 
+pub mod accuracy;
 pub mod backfill;
 pub mod backtest;
 pub mod config;

@@ -11,7 +11,7 @@ use chrono::{DateTime, Days, NaiveDate, Utc};
 use forecast::{
     Ask, Global, MarketReturns, Model, Models, Predicted, Pretrain, Recipe, finetune, predict, pretrain, seed_for,
 };
-use market::{Bar, Exchange, Factor, Forecast, Series, TargetBasis, Ticker};
+use market::{Bar, Doubts, Exchange, Factor, Forecast, Series, TargetBasis, Ticker};
 
 pub(crate) fn ticker(text: &str) -> Ticker {
     Ticker::parse(text).unwrap()
@@ -59,6 +59,7 @@ pub(crate) fn ask(series: &Series) -> Ask {
         target_basis: TargetBasis::ObservedWeek,
         issued_at: DateTime::<Utc>::from_timestamp(1_700_000_000, 0).unwrap(),
         flags: vec![],
+        doubts: Doubts::default(),
     }
 }
 

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use forecast::{Issued, Models, Predicted};
 use market::{Forecast, MIN_CLOSES};
 use std::sync::Arc;
+use workflows::stores::forecasts::How;
 use workflows::{Attempt, Effect, Report, StepBody};
 
 pub(super) struct CacheForecast(pub Arc<Workshop>);
@@ -31,14 +32,19 @@ impl StepBody for CacheForecast {
                 (Ok(global), Ok(own), Ok(market)) => (global, own, market),
                 (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => return store_failed(&error),
             };
+        let doubts = match self.0.doubts(ticker).await {
+            Ok(doubts) => doubts,
+            Err(error) => return store_failed(&error),
+        };
         let (now, session) = (self.0.engine.market_clock.now(), claim.session);
+        let made_at = self.0.engine.ledger.now();
         let predicted = self.0.compute.run(&attempt.cancel, move || {
             let market = market.until(series.last_session().unwrap_or_default());
             let models = Models { global: global.as_deref(), own: own.as_ref() };
-            forecast::issue(models, &series, &market, Some(session), now)
+            forecast::issue(models, &series, &market, Some(session), now, &doubts)
         });
         match predicted.await {
-            Ok(Ok(Issued { predicted, hindcast })) => {
+            Ok(Ok(Issued { predicted, hindcast, opens_at })) => {
                 let served = &predicted.served;
                 let note = format!(
                     "{ticker} for {}: {} (last close {}), {}: {}",
@@ -48,7 +54,7 @@ impl StepBody for CacheForecast {
                     served.made_by.as_str(),
                     served.reason
                 );
-                Report::done(note, effects(predicted, hindcast))
+                Report::done(note, effects(predicted, How { hindcast, served: true, opens_at, made_at }))
             }
             Ok(Err(error)) => Report::retry("arithmetic", error.to_string(), None),
             Err(crate::compute::NotComputed::Cancelled) => Report::interrupted(),
@@ -62,8 +68,9 @@ impl StepBody for CacheForecast {
 }
 
 /// The served forecast, and what the others said: all are kept, before the outcome, to be scored.
-fn effects(predicted: Predicted, hindcast: bool) -> Vec<Effect> {
-    let effect = |forecast: Forecast, served| Effect::Forecast { forecast: Box::new(forecast), hindcast, served };
+fn effects(predicted: Predicted, how: How) -> Vec<Effect> {
+    let effect =
+        |forecast: Forecast, served| Effect::Forecast { forecast: Box::new(forecast), how: How { served, ..how } };
     let version = predicted.served.model_version.clone();
     let others = [predicted.own, predicted.global].into_iter().flatten().filter(|other| other.model_version != version);
     let mut effects: Vec<Effect> = others.map(|other| effect(other, false)).collect();

@@ -2,10 +2,10 @@
 
 use super::Workshop;
 use forecast::{Global, MarketReturns, Model};
-use market::{Exchange, Ticker};
+use market::{Doubts, Exchange, Ticker};
 use std::sync::{Arc, Mutex, PoisonError};
 use workflows::db::StoreResult;
-use workflows::stores::{globals, market_days, models};
+use workflows::stores::{alarms, globals, market_days, models};
 
 /// Global models that were read last, one per exchange: they change every few months and every run reads them.
 #[derive(Default)]
@@ -59,6 +59,11 @@ impl Workshop {
                 Ok(None)
             }
         }
+    }
+
+    /// What the public record has against the ticker's models.
+    pub(super) async fn doubts(&self, ticker: &Ticker) -> StoreResult<Doubts> {
+        alarms::doubts(&self.stores.db, ticker).await
     }
 
     /// The market's returns that are known.

@@ -1,4 +1,4 @@
-//! The five steps of the daily chain and the pre-training of an exchange, one file per step. Each body reads, computes and answers; what it wants written are effects, which
+//! The five steps of the daily chain, the pre-training and the settlement of an exchange, one file per step. Each body reads, computes and answers; what it wants written are effects, which
 //! join the transaction that completes it.
 
 mod archive;
@@ -8,6 +8,7 @@ mod finetune;
 mod minds;
 mod pretrain;
 mod scrape;
+mod settle;
 
 pub use minds::Globals;
 
@@ -43,8 +44,8 @@ pub struct Workshop {
 }
 
 /// The steps that have a body here.
-pub const CARRIED_OUT: [Step; 6] =
-    [Step::Scrape, Step::Finetune, Step::Cache, Step::Archive, Step::Cleanup, Step::Pretrain];
+pub const CARRIED_OUT: [Step; 7] =
+    [Step::Scrape, Step::Finetune, Step::Cache, Step::Archive, Step::Cleanup, Step::Pretrain, Step::Settle];
 
 /// The bodies of `steps`, to be handed to the engine.
 pub fn bodies(workshop: &Arc<Workshop>, steps: &[Step]) -> Bodies {
@@ -58,8 +59,9 @@ pub fn bodies(workshop: &Arc<Workshop>, steps: &[Step]) -> Bodies {
                 Step::Archive => Arc::new(archive::Archive(workshop.clone())),
                 Step::Cleanup => Arc::new(cleanup::Cleanup(workshop.clone())),
                 Step::Pretrain => Arc::new(pretrain::Pretrain(workshop.clone())),
+                Step::Settle => Arc::new(settle::Settle(workshop.clone())),
                 // Of other plans; whoever has their bodies hands them in.
-                Step::Settle | Step::Digest | Step::Deliver => return None,
+                Step::Digest | Step::Deliver => return None,
             };
             Some((*step, body))
         })

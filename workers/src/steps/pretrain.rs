@@ -4,10 +4,11 @@
 use super::{Workshop, store_failed};
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
-use forecast::{ForecastError, Global, MarketReturns, Models, Recipe};
-use market::{Exchange, Flag, MadeBy, MarketDay, MarketSums, Series, Ticker};
+use forecast::{ForecastError, Global, Issued, MarketReturns, Models, Recipe};
+use market::{Doubts, Exchange, Flag, MadeBy, MarketDay, MarketSums, Series, Ticker};
 use std::sync::Arc;
 use workflows::db::StoreResult;
+use workflows::stores::forecasts::How;
 use workflows::stores::globals::NewGlobal;
 use workflows::stores::{archive, forecasts, market_days, tickers};
 use workflows::{Attempt, Db, Effect, Report, StepBody};
@@ -42,11 +43,12 @@ impl StepBody for Pretrain {
             Err(error) => return store_failed(&error),
         };
         let (now, session) = (self.0.engine.market_clock.now(), attempt.claim.session);
+        let made_at = self.0.engine.ledger.now();
         let training = self.0.compute.run(&attempt.cancel, move || {
             let global = train(exchange, &series, &market)?;
             let first = global
                 .as_ref()
-                .map_or_else(Vec::new, |global| first_words(global, &cold, &series, &market, (session, now)));
+                .map_or_else(Vec::new, |global| first_words(global, &cold, &series, &market, (session, now, made_at)));
             Ok::<_, ForecastError>(global.map(|global| (note(&global), new_global(&global), first)))
         });
         match training.await {
@@ -92,19 +94,18 @@ fn first_words(
     cold: &[(Ticker, NaiveDate)],
     series: &[Series],
     market: &MarketReturns,
-    (session, now): (NaiveDate, DateTime<Utc>),
+    (session, now, made_at): (NaiveDate, DateTime<Utc>, DateTime<Utc>),
 ) -> Vec<Effect> {
     let of = |ticker: &Ticker| series.iter().find(|series| series.ticker() == ticker);
     let says = |(ticker, as_of): &(Ticker, NaiveDate)| {
         let series = of(ticker).filter(|series| series.last_session() == Some(*as_of))?;
         let models = Models { global: Some(global), own: None };
-        let issued = forecast::issue(models, series, &market.until(*as_of), Some(session), now).ok()?;
-        let served = issued.predicted.served;
-        (!issued.hindcast && served.made_by == MadeBy::Global).then(|| Effect::Forecast {
-            forecast: Box::new(served),
-            hindcast: false,
-            served: true,
-        })
+        let market = market.until(*as_of);
+        let Issued { predicted, hindcast, opens_at } =
+            forecast::issue(models, series, &market, Some(session), now, &Doubts::default()).ok()?;
+        let served = predicted.served;
+        let how = How { hindcast, served: true, opens_at, made_at };
+        (!hindcast && served.made_by == MadeBy::Global).then(|| Effect::Forecast { forecast: Box::new(served), how })
     };
     cold.iter().filter_map(says).collect()
 }

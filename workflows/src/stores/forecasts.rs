@@ -1,9 +1,10 @@
 //! Every forecast ever made. Append-only; `ticker.forecast_id` points to the newest.
 
-use super::ticker_of;
+use super::record::Line;
+use super::{skill, ticker_of};
 use crate::db::{Db, Doing, Rows, StoreResult, Ts, Tx, on_read, on_tx};
-use chrono::{DateTime, NaiveDate, Utc};
-use market::{Exchange, Forecast, Ticker};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use market::{Exchange, Forecast, Scored, Sums, Ticker};
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -19,6 +20,40 @@ pub struct StoredForecast {
     pub stored_at: DateTime<Utc>,
     /// Whether its target session had opened when it was issued.
     pub hindcast: bool,
+    /// How good those before it were that readers got, when it was read; only where one forecast was asked for, and any was scored.
+    #[serde(default)]
+    pub record: Option<Record>,
+}
+
+impl StoredForecast {
+    /// One that was made at once for a reader and is not stored: its id is nil.
+    pub fn unstored(forecast: Forecast, hindcast: bool, now: DateTime<Utc>) -> Self {
+        Self { id: Uuid::nil(), forecast, stored_at: now, hindcast, record: None }
+    }
+}
+
+/// Scores of a ticker, added up.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The sums; a session has at most one score.
+    pub sums: Sums,
+    /// The first session.
+    pub from: NaiveDate,
+    /// The last.
+    pub to: NaiveDate,
+}
+
+/// The newest scores that stand beside a forecast: a year of sessions.
+const RECORDED: i64 = 250;
+
+impl Record {
+    /// Of scores, newest first; `None` when there are none.
+    pub fn of(newest: &[Scored]) -> Option<Self> {
+        let (to, from) = (newest.first()?.session, newest.last()?.session);
+        let mut sums = Sums::default();
+        newest.iter().for_each(|row| sums.add(row));
+        Some(Self { sums, from, to })
+    }
 }
 
 /// How a forecast counts.
@@ -28,6 +63,17 @@ pub struct How {
     pub hindcast: bool,
     /// Readers get it; false for what a challenger said.
     pub served: bool,
+    /// When its target session opens, by the market clock.
+    pub opens_at: DateTime<Utc>,
+    /// When it was made, by the engine clock.
+    pub made_at: DateTime<Utc>,
+}
+
+impl How {
+    /// Whether the session has opened by the time it is written: what was thought of in time and said too late is hindsight too.
+    fn is_hindcast(&self, issued_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        self.hindcast || issued_at + (now - self.made_at).max(TimeDelta::zero()) >= self.opens_at
+    }
 }
 
 /// Stores a forecast. The same one again (ticker, as-of, target, model and input equal) changes nothing but which
@@ -48,8 +94,9 @@ pub(crate) async fn put(
     let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes());
     on_tx!(tx, |c| {
         sqlx::query(
-            "insert into forecast (id, exchange, ticker, as_of, target, model_version, input_hash, kind, issued_at, stored_at, body, run_id, served)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+            "insert into forecast (id, exchange, ticker, as_of, target, model_version, input_hash, kind, issued_at, stored_at, body, run_id, served,
+               opens_at, made_by)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
              on conflict (id) do update set run_id = coalesce(forecast.run_id, excluded.run_id), served = forecast.served or excluded.served",
         )
         .bind(id)
@@ -59,12 +106,14 @@ pub(crate) async fn put(
         .bind(forecast.target)
         .bind(&forecast.model_version)
         .bind(&forecast.input_hash)
-        .bind(if how.hindcast { "hindcast" } else { "forecast" })
+        .bind(if how.is_hindcast(forecast.issued_at, now) { "hindcast" } else { "forecast" })
         .bind(Ts::from(forecast.issued_at))
         .bind(Ts::from(now))
         .bind(Json(forecast))
         .bind(run)
         .bind(how.served)
+        .bind(Ts::from(how.opens_at))
+        .bind(forecast.made_by.as_str())
         .execute(c)
         .await
         .rows()
@@ -101,11 +150,11 @@ pub async fn store(db: &Db, forecast: &Forecast, how: How, now: DateTime<Utc>) -
 
 type Columns = (Uuid, Json<Forecast>, Ts, String);
 
-fn row((id, body, stored_at, kind): Columns) -> StoredForecast {
-    StoredForecast { id, forecast: body.0, stored_at: stored_at.0, hindcast: kind == "hindcast" }
+pub(super) fn row((id, body, stored_at, kind): Columns) -> StoredForecast {
+    StoredForecast { id, forecast: body.0, stored_at: stored_at.0, hindcast: kind == "hindcast", record: None }
 }
 
-/// The ticker's newest forecast.
+/// The ticker's newest forecast, with its record.
 pub async fn latest(db: &Db, ticker: &Ticker) -> StoreResult<Option<StoredForecast>> {
     let found: Option<Columns> = on_read!(db, |c| {
         sqlx::query_as(
@@ -118,7 +167,9 @@ pub async fn latest(db: &Db, ticker: &Ticker) -> StoreResult<Option<StoredForeca
         .await
     })
     .doing("read the newest forecast")?;
-    Ok(found.map(row))
+    let Some(found) = found else { return Ok(None) };
+    let record = Record::of(&skill::newest(db, ticker, Line::Served, RECORDED).await?);
+    Ok(Some(StoredForecast { record, ..row(found) }))
 }
 
 /// As-of and target of the newest forecast that a run made. One that a reader's question made does not count: its session has yet to be

@@ -1,11 +1,14 @@
 //! What is kept: staging, archive, model registry, forecasts, tickers; one file per table or pair of tables, SQL in the file that owns it.
 
+pub mod alarms;
 pub mod archive;
 mod block;
 pub mod forecasts;
 pub mod globals;
 pub mod market_days;
 pub mod models;
+pub mod record;
+pub mod skill;
 pub mod staging;
 pub mod tickers;
 

@@ -18,6 +18,7 @@ mod operating;
 mod overlap;
 mod poison;
 mod queues;
+mod record;
 mod rig;
 mod schedules;
 mod server_check;

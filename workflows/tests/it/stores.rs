@@ -22,20 +22,20 @@ on_both!(
     tickers_are_listed_in_pages,
 );
 
-fn now() -> DateTime<Utc> {
+pub(crate) fn now() -> DateTime<Utc> {
     "2024-03-05T22:00:00Z".parse().unwrap()
 }
 
-fn ticker() -> Ticker {
+pub(crate) fn ticker() -> Ticker {
     Ticker::parse("NEPSE:NABIL").unwrap()
 }
 
-fn bar(n: u64, close: f64) -> Bar {
+pub(crate) fn bar(n: u64, close: f64) -> Bar {
     let session = NaiveDate::from_ymd_opt(2010, 1, 1).unwrap() + Days::new(n);
     RawBar { session: Some(session), close: Some(close), volume: Some(10.0), ..RawBar::default() }.check().unwrap()
 }
 
-fn batch(bars: Vec<Bar>) -> Batch {
+pub(crate) fn batch(bars: Vec<Bar>) -> Batch {
     Batch {
         ticker: ticker(),
         source: "csv".into(),
@@ -100,7 +100,7 @@ async fn two_archivings_of_one_ticker_do_not_lose_each_other(db: Db) {
 }
 
 /// A claim of `step` of a new run, whatever came before it.
-async fn claimed(db: &Db, step: Step) -> Claim {
+pub(crate) async fn claimed(db: &Db, step: Step) -> Claim {
     let id = Uuid::now_v7();
     let new = NewRun {
         id,
@@ -132,7 +132,7 @@ async fn next_claim(db: &Db, step: Step) -> Claim {
         .unwrap()
 }
 
-async fn done(db: &Db, claim: &Claim, effects: &[Effect], at: DateTime<Utc>) {
+pub(crate) async fn done(db: &Db, claim: &Claim, effects: &[Effect], at: DateTime<Utc>) {
     let outcome = Outcome::Done("ok".into());
     let ending = Ending {
         claim: claim.clone(),
@@ -164,7 +164,7 @@ async fn staging_is_moved_and_deleted(db: Db) {
     assert_eq!(staging::count(&db).await.unwrap(), 0);
 }
 
-fn forecast(as_of: NaiveDate, version: &str) -> Forecast {
+pub(crate) fn forecast(as_of: NaiveDate, version: &str) -> Forecast {
     let interval = Interval { lo: 90.5, hi: 110.25 };
     Forecast {
         ticker: ticker(),
@@ -184,6 +184,7 @@ fn forecast(as_of: NaiveDate, version: &str) -> Forecast {
         sigma: 0.012_345_678_9,
         mean_weight: 0.0,
         baseline: Baseline { method: "P-EWMA".into(), point: 100.1, interval80: interval, interval95: interval },
+        empirical: None,
         made_by: MadeBy::Own,
         reason: String::new(),
         recipe: "lstm20-v1".into(),
@@ -194,26 +195,28 @@ fn forecast(as_of: NaiveDate, version: &str) -> Forecast {
     }
 }
 
-const SERVED: How = How { hindcast: false, served: true };
+pub(crate) fn served() -> How {
+    How { hindcast: false, served: true, opens_at: now() + TimeDelta::days(2), made_at: now() }
+}
 
 async fn forecasts_stay_and_the_newest_is_pointed_to(db: Db) {
     tickers::add(&db, &[ticker()], now()).await.unwrap();
     let (old, new) = (bar(0, 1.0).session, bar(5, 1.0).session);
     assert!(forecasts::latest(&db, &ticker()).await.unwrap().is_none());
-    forecasts::store(&db, &forecast(new, "m1"), SERVED, now()).await.unwrap();
-    forecasts::store(&db, &forecast(new, "m1"), SERVED, now() + TimeDelta::hours(1)).await.unwrap();
-    forecasts::store(&db, &forecast(old, "m0"), How { hindcast: true, ..SERVED }, now()).await.unwrap();
+    forecasts::store(&db, &forecast(new, "m1"), served(), now()).await.unwrap();
+    forecasts::store(&db, &forecast(new, "m1"), served(), now() + TimeDelta::hours(1)).await.unwrap();
+    forecasts::store(&db, &forecast(old, "m0"), How { hindcast: true, ..served() }, now()).await.unwrap();
     let latest = forecasts::latest(&db, &ticker()).await.unwrap().unwrap();
     assert_eq!(latest.forecast, forecast(new, "m1"), "bit for bit, and never one from older data");
     assert_eq!(latest.stored_at, now(), "the first writing stands");
     assert_eq!(forecasts::latest_of_a_run(&db, &ticker()).await.unwrap(), None, "a reader's question made these");
     let claim = claimed(&db, Step::Cache).await;
-    let effect = Effect::Forecast { forecast: Box::new(forecast(new, "m1")), hindcast: false, served: true };
+    let effect = Effect::Forecast { forecast: Box::new(forecast(new, "m1")), how: served() };
     done(&db, &claim, &[effect], now() + TimeDelta::hours(2)).await;
     assert_eq!(forecasts::latest_of_a_run(&db, &ticker()).await.unwrap(), Some((new, new + Days::new(1))));
     assert_eq!(forecasts::latest(&db, &ticker()).await.unwrap().unwrap().stored_at, now(), "and it still stands");
     assert_eq!(forecasts::count(&db, "NEPSE", "NABIL").await.unwrap(), 2);
-    forecasts::store(&db, &forecast(new, "m2"), SERVED, now()).await.unwrap();
+    forecasts::store(&db, &forecast(new, "m2"), served(), now()).await.unwrap();
     assert_eq!(forecasts::list_latest(&db, None, None, 10).await.unwrap()[0].forecast.model_version, "m2");
     assert!(forecasts::list_latest(&db, Some(market::Exchange::Nasdaq), None, 10).await.unwrap().is_empty());
     // The cache takes the newer of two, in whichever order they come.
