@@ -1,12 +1,7 @@
 //! The baselines: tomorrow's close is the reference price, its spread the recent volatility (P-EWMA) or the returns of the last year (P-EQ). They cost
 //! nothing and stand beside every forecast; P-EWMA is the forecast where no model may speak.
 
-use crate::{
-    ForecastError, MarketReturns, Scale,
-    history::{History, log_returns},
-    math::exp,
-    track::NORMAL,
-};
+use crate::{ForecastError, MarketReturns, Scale, history::History, math::exp, track::NORMAL};
 use chrono::NaiveDate;
 use market::{Baseline, Interval, Series, round4};
 
@@ -41,9 +36,7 @@ pub(crate) fn around(reference: f64, sigma: f64) -> Baseline {
 
 /// The second baseline around a reference price: quantiles of the newest 250 returns, straight between neighbours at (n − 1) × share.
 pub(crate) fn empirical(series: &Series, reference: f64) -> Option<Baseline> {
-    let bars = series.bars();
-    let newest = &bars[bars.len().saturating_sub(RETURNS.1 + 1)..];
-    let mut returns = log_returns(newest, series.factors());
+    let mut returns = series.log_returns_from(series.bars().len().saturating_sub(RETURNS.1 + 1));
     if returns.len() < RETURNS.0 {
         return None;
     }

@@ -1,6 +1,6 @@
 //! The part of a series that is used, checked and scaled, and the hash that names exactly that part.
 
-use crate::{ForecastError, MarketReturns, Scale, features, math::ln};
+use crate::{ForecastError, MarketReturns, Scale, features};
 use chrono::NaiveDate;
 use market::{MIN_CLOSES, Series};
 use sha2::{Digest, Sha256};
@@ -53,7 +53,7 @@ impl History {
         if let Some(bad) = used.iter().find(|bar| !(bar.close.is_finite() && bar.close > 0.0)) {
             return Err(not_finite("the close", bad.session));
         }
-        let returns = log_returns(used, series.factors());
+        let returns = series.log_returns_from(all.len() - used.len());
         let sessions: Vec<NaiveDate> = used[1..].iter().map(|bar| bar.session).collect();
         if let Some((_, session)) = returns.iter().zip(&sessions).find(|(r, _)| r.is_nan()) {
             return Err(not_finite("the return", *session));
@@ -80,15 +80,6 @@ impl History {
     pub(crate) fn sigma_next(&self) -> f64 {
         self.sigma[self.z.len()]
     }
-}
-
-/// Log returns of the closes against each session's reference price, as [`Series::log_returns`] has them, in our own arithmetic.
-pub(crate) fn log_returns(bars: &[market::Bar], factors: &[market::Factor]) -> Vec<f64> {
-    let between = |from: NaiveDate, to: NaiveDate| -> f64 {
-        factors.iter().filter(|f| f.session > from && f.session <= to).map(|f| f.factor).product()
-    };
-    let change = |pair: &[market::Bar]| ln(pair[1].close / (pair[0].close * between(pair[0].session, pair[1].session)));
-    bars.windows(2).map(change).collect()
 }
 
 /// SHA-256, hex, of what training reads: ticker; of the newest [`HISTORY_CLOSES`] bars session, high, low, close and volume; the factors

@@ -45,7 +45,7 @@ pub use market_returns::{MARKET_TICKERS_MIN, MarketReturns};
 pub use model::{Metrics, Model};
 pub use predict::{Ask, Models, Predicted, predict};
 pub use recipe::{Finetune, Gate, INPUTS, Pretrain, Recipe, Trust};
-pub use record::{GIVEN_UP_AFTER, Settled, Since, settle};
+pub use record::{GIVEN_UP_AFTER, Settled, Since, scored_at, settle};
 pub use scale::Scale;
 pub use seed::{seed_for, seed_for_exchange};
 pub use skill::{Range, Sureness, sureness};

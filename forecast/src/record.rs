@@ -4,6 +4,8 @@
 use crate::{
     evaluate::{Said, holds, wis},
     issue::opens_at,
+    student,
+    track::NORMAL,
 };
 use chrono::NaiveDate;
 use market::{Factor, Forecast, Scored};
@@ -59,15 +61,15 @@ pub fn settle(forecast: &Forecast, hindcast: bool, since: &Since<'_>) -> Settled
 }
 
 fn score(forecast: &Forecast, session: NaiveDate, close: f64, factors: &[Factor]) -> Scored {
-    let reference = forecast.last_close
-        * factors
-            .iter()
-            .filter(|f| f.session > forecast.as_of && f.session <= session)
-            .map(|f| f.factor)
-            .product::<f64>();
+    let due = factors.iter().filter(|f| f.session > forecast.as_of && f.session <= session);
+    let reference = forecast.last_close * due.map(|f| f.factor).product::<f64>();
     // Announced actions are in both; what is left is rounding to four decimals.
     let scale = reference / forecast.reference_price;
-    let scale = if (scale - 1.0).abs() < 1e-4 { 1.0 } else { scale };
+    scored_at(forecast, session, close, if (scale - 1.0).abs() < 1e-4 { 1.0 } else { scale })
+}
+
+/// Scores a forecast by a close. `scale`: reference price of that session ÷ the one that the forecast knew, 1 unless an action came unannounced.
+pub fn scored_at(forecast: &Forecast, session: NaiveDate, close: f64, scale: f64) -> Scored {
     let reference = forecast.reference_price * scale;
     let said = |point: f64, of80: market::Interval, of95: market::Interval| {
         let scaled = |i: market::Interval| market::Interval { lo: i.lo * scale, hi: i.hi * scale };
@@ -99,24 +101,21 @@ fn score(forecast: &Forecast, session: NaiveDate, close: f64, factors: &[Factor]
     }
 }
 
-/// Where `close` lies among the quantiles 2.5, 10, 50, 90 and 97.5 %, straight between them; half of the tail beyond.
+/// Where `close` lies in the distribution that the five quantiles stand for, 0 to 1. Between them, and beyond, it is taken to be bent like the normal one:
+/// straight lines would see humps where there are none.
 fn pit(said: &Said, close: f64) -> f64 {
     let knots = [
-        (said.interval95.lo, 0.025),
-        (said.interval80.lo, 0.1),
-        (said.point, 0.5),
-        (said.interval80.hi, 0.9),
-        (said.interval95.hi, 0.975),
+        (said.interval95.lo, -NORMAL.1),
+        (said.interval80.lo, -NORMAL.0),
+        (said.point, 0.0),
+        (said.interval80.hi, NORMAL.0),
+        (said.interval95.hi, NORMAL.1),
     ];
-    if close < knots[0].0 {
-        return 0.0125;
-    }
-    let between = knots.windows(2).find(|pair| close <= pair[1].0);
-    between.map_or(0.9875, |pair| {
-        let [(low, below), (high, above)] = [pair[0], pair[1]];
-        let part = if high > low { (close - low) / (high - low) } else { 0.5 };
-        below + part * (above - below)
-    })
+    let last = knots.len() - 2;
+    let at = knots.windows(2).position(|pair| close <= pair[1].0).unwrap_or(last);
+    let [(low, below), (high, above)] = [knots[at], knots[at + 1]];
+    let part = if high > low { (close - low) / (high - low) } else { 0.5 };
+    student::normal_cdf(below + part * (above - below))
 }
 
 #[cfg(test)]
@@ -171,6 +170,19 @@ mod tests {
         let gone: Vec<String> = (0..21).map(|n| (day("2024-02-26") + chrono::Days::new(n)).to_string()).collect();
         let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
         assert_eq!(after(&forecast, &gone, &[], &[]), Settled::NoClose);
+    }
+
+    #[test]
+    fn the_place_of_a_close_is_read_off_the_quantiles() {
+        let interval = |d: f64| market::Interval { lo: 100.0 - d, hi: 100.0 + d };
+        let said = Said { point: 100.0, interval80: interval(1.281_551_6), interval95: interval(1.959_964) };
+        for (close, place) in
+            [(100.0, 0.5), (98.718_448_4, 0.1), (101.959_964, 0.975), (100.674_489_8, 0.75), (97.0, 0.001_349_9)]
+        {
+            assert!((pit(&said, close) - place).abs() < 1e-6, "{close}: {}", pit(&said, close));
+        }
+        let nothing = Said { point: 100.0, interval80: interval(0.0), interval95: interval(0.0) };
+        assert!((0.0..=1.0).contains(&pit(&nothing, 100.0)) && (0.0..=1.0).contains(&pit(&nothing, 120.0)));
     }
 
     #[test]

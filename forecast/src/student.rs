@@ -1,4 +1,4 @@
-//! Student's t distribution with any number of degrees of freedom above 2: density, distribution function, quantile.
+//! Student's t distribution with any number of degrees of freedom above 2: density, distribution function, quantile; and the normal one's function.
 
 use crate::math::{exp, lgamma, ln};
 use std::f64::consts::PI;
@@ -13,6 +13,15 @@ pub(crate) fn nll(z: f64, mu: f64, s: f64, nu: f64) -> f64 {
 pub(crate) fn cdf(t: f64, nu: f64) -> f64 {
     let tail = 0.5 * incomplete_beta(nu / 2.0, 0.5, nu / (nu + t * t));
     if t > 0.0 { 1.0 - tail } else { tail }
+}
+
+/// P(Z <= z) for the standard normal, within 1e-7 (Abramowitz and Stegun 26.2.17).
+pub(crate) fn normal_cdf(z: f64) -> f64 {
+    let t = 1.0 / (1.0 + 0.231_641_9 * z.abs());
+    let series = [1.330_274_429, -1.821_255_978, 1.781_477_937, -0.356_563_782, 0.319_381_530];
+    let sum = series.iter().fold(0.0, |sum, factor| (sum + factor) * t);
+    let tail = sum * exp(-0.5 * z * z) / (2.0 * PI).sqrt();
+    if z > 0.0 { 1.0 - tail } else { tail }
 }
 
 /// The value below which a share `p` of the standard t lies; 0 < p < 1.

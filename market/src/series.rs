@@ -2,6 +2,7 @@
 
 use crate::{Bar, Ticker};
 use chrono::NaiveDate;
+use kernel::math::ln;
 use serde::{Deserialize, Serialize};
 
 /// A corporate action as the exchange applied it: the previous close times `factor` is the session's reference price.
@@ -82,7 +83,8 @@ impl Series {
         self.factors.iter().filter(|f| f.session == session).map(|f| f.factor).product()
     }
 
-    /// Log returns of the closes against each session's reference price: ln(close_t / (close_{t-1} × factor_t)).
+    /// Log returns of the closes against each session's reference price: ln(close_t / (close_{t-1} × factor_t)). The logarithm is our own, with the same
+    /// bits on every machine.
     /// Shape: one value fewer than there are bars; value `i` belongs to bar `i + 1`.
     pub fn log_returns(&self) -> Vec<f64> {
         self.log_returns_from(0)
@@ -92,7 +94,7 @@ impl Series {
     pub fn log_returns_from(&self, first: usize) -> Vec<f64> {
         self.bars[first.min(self.bars.len())..]
             .windows(2)
-            .map(|pair| (pair[1].close / (pair[0].close * self.factor_between(pair[0].session, pair[1].session))).ln())
+            .map(|pair| ln(pair[1].close / (pair[0].close * self.factor_between(pair[0].session, pair[1].session))))
             .collect()
     }
 

@@ -1,6 +1,8 @@
 //! `retainai backtest`: daily operation over the past, from a folder of CSV files, with nothing installed and nothing stored. Every forecast is made
 //! from what was known before its session; out go a CSV for a scorer and the scores in short.
 
+mod report;
+
 use super::import::{Found, look};
 use crate::output::{print_json, table};
 use anyhow::Context;
@@ -30,6 +32,9 @@ pub struct Asked {
     /// Where the forecasts go.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Where a page with tables and plots goes, `report.md`; the folder is made.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
     /// Also go through this recipe: `poisoned`, a training that ruins models, to see the gate stand up to it.
     #[arg(long, value_name = "RECIPE", value_parser = ["poisoned"])]
     recipe: Vec<String>,
@@ -52,6 +57,9 @@ pub fn run(asked: &Asked, as_json: bool) -> anyhow::Result<u8> {
     let rows = walk(asked, &folder)?;
     if let Some(path) = &asked.csv {
         write(path, &rows)?;
+    }
+    if let Some(folder) = &asked.report {
+        report::write(folder, &rows)?;
     }
     let scores = scores(&rows);
     if as_json {

@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// Which of our crates each of our crates may build on.
 const ARROWS: [(&str, &[&str]); 11] = [
-    ("market", &[]),
+    ("market", &["kernel"]),
     ("kernel", &[]),
     ("forecast", &["market", "kernel"]),
     ("workflows", &["market"]),
