@@ -29,13 +29,16 @@ mod seed;
 mod student;
 mod track;
 
+/// The version of this program's arithmetic as runs record it: of the program, and of the kernel.
+pub const VERSION: (&str, u32) = (env!("CARGO_PKG_VERSION"), kernel::VERSION);
+
 pub use baseline::{METHOD, baseline};
 pub use error::ForecastError;
 pub use finetune::finetune;
 pub use gate::Verdict;
 pub use global::{Global, GlobalMetrics, pretrain};
 pub(crate) use history::History;
-pub use history::{HISTORY_CLOSES, input_hash, input_hash_for};
+pub use history::{HISTORY_CLOSES, input_hash, input_hash_for, input_hash_of_all};
 pub use issue::{Issued, issue, opens_at};
 pub use market_returns::{MARKET_TICKERS_MIN, MarketReturns};
 pub use model::{Metrics, Model};

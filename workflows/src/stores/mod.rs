@@ -1,9 +1,11 @@
 //! What is kept: staging, archive, model registry, forecasts, tickers; one file per table or pair of tables, SQL in the file that owns it.
 
 pub mod archive;
+pub mod as_known;
 mod block;
 pub mod forecasts;
 pub mod globals;
+pub mod made_with;
 pub mod market_days;
 pub mod models;
 pub mod staging;
