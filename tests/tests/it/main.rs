@@ -12,4 +12,5 @@ mod house;
 mod installation;
 mod kill;
 mod readme;
+mod replay;
 mod steering;

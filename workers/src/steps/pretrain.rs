@@ -47,7 +47,10 @@ impl StepBody for Pretrain {
             let first = global
                 .as_ref()
                 .map_or_else(Vec::new, |global| first_words(global, &cold, &series, &market, (session, now)));
-            Ok::<_, ForecastError>(global.map(|global| (note(&global), record(&global, &series, &market, read), new_global(&global), first)))
+            Ok::<_, ForecastError>(
+                global
+                    .map(|global| (note(&global), record(&global, &series, &market, read), new_global(&global), first)),
+            )
         });
         match training.await {
             Ok(Ok(Some((note, made, global, first)))) => {

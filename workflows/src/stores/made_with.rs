@@ -135,14 +135,16 @@ pub struct Written {
 /// Keeps the record of one step; a second writing changes nothing.
 pub(crate) async fn put(tx: &mut Tx, run: Uuid, step: Step, made: &Made, now: DateTime<Utc>) -> StoreResult<()> {
     on_tx!(tx, |c| {
-        sqlx::query("insert into made_with (run_id, step, record, made_at) values ($1, $2, $3, $4) on conflict do nothing")
-            .bind(run)
-            .bind(step.as_str())
-            .bind(Json(made))
-            .bind(Ts::from(now))
-            .execute(c)
-            .await
-            .rows()
+        sqlx::query(
+            "insert into made_with (run_id, step, record, made_at) values ($1, $2, $3, $4) on conflict do nothing",
+        )
+        .bind(run)
+        .bind(step.as_str())
+        .bind(Json(made))
+        .bind(Ts::from(now))
+        .execute(c)
+        .await
+        .rows()
     })
     .doing("record what a result was made with")?;
     Ok(())
