@@ -49,7 +49,7 @@ pub(crate) struct Item {
     pub(crate) finding: Finding,
     /// By which arithmetic it was made; `None` where nobody noted it.
     pub(crate) then: Option<Version>,
-    /// The recipe it was made by now.
+    /// The recipe it was made by now; `None` where none took part.
     pub(crate) recipe_now: Option<String>,
 }
 
@@ -74,16 +74,7 @@ impl Item {
     }
 
     pub(crate) fn of(step: Step, what: What, name: impl Into<String>, then: &Version, finding: Finding) -> Self {
-        let (name, then) = (Some(name.into()), Some(then.clone()));
-        Self {
-            step,
-            what,
-            name,
-            made_by: None,
-            finding,
-            recipe_now: then.as_ref().and_then(|v| v.recipe.clone()),
-            then,
-        }
+        Self { name: Some(name.into()), finding, then: Some(then.clone()), what, ..Self::unrecorded(step) }
     }
 }
 

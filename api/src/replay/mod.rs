@@ -8,7 +8,6 @@ mod ticker;
 use crate::problem::Problem;
 use finding::{Difference, Finding, Item, What, compare};
 use forecast::{Global, MarketReturns, Model};
-use market::MarketDay;
 use workflows::Db;
 use workflows::db::StoreResult;
 use workflows::ledger::{RunRow, StepRow};
@@ -101,9 +100,4 @@ fn read<M>(
         true => Ok(model),
         false => Err(format!("the registry holds other bytes than those of the {which} {hash}")),
     }
-}
-
-/// What stood in the market, as a model reads it.
-fn market(days: Vec<MarketDay>) -> MarketReturns {
-    MarketReturns::new(days)
 }

@@ -1,7 +1,7 @@
 //! A ticker's run again: its own model trained anew from the closes, market and models of then, its forecasts made anew and compared field by field.
 
 use super::finding::{Finding, Item, What, compare, compare_all};
-use super::{compute, global_model, inputs, market, market_of, other_inputs, own_model};
+use super::{compute, global_model, inputs, market_of, other_inputs, own_model};
 use crate::problem::Problem;
 use chrono::{DateTime, NaiveDate, Utc};
 use forecast::{ForecastError, Issued, MarketReturns, Model, Models};
@@ -157,7 +157,7 @@ async fn market_until(
     hash: &str,
 ) -> StoreResult<MarketReturns> {
     let past = as_known::market(db, ticker.exchange()).await?;
-    Ok(market_of(past.before(made_at).map(|days| market(days).until(last)), hash))
+    Ok(market_of(past.before(made_at).map(|days| MarketReturns::new(days).until(last)), hash))
 }
 
 /// Inputs that nobody has any more.
@@ -190,7 +190,7 @@ fn forecast_again(then: &StoredForecast, now: &Issued) -> Finding {
         let differences = compare_all("", &as_stored(&then.forecast), &as_stored(forecast));
         differences.into_iter().chain(hindcast.clone()).collect::<Vec<_>>()
     });
-    // Stored first as what a challenger said, it has no reason; served, it has one.
+    // The same forecast may have been stored first as a challenger's, without the reason why it is served.
     Finding::of(compared.min_by_key(Vec::len).unwrap_or_default())
 }
 

@@ -7,7 +7,7 @@ use market::Ticker;
 use serde_json::{Value, json};
 use workflows::message::Message;
 use workflows::plan::Step;
-use workflows::stores::made_with::{Known, Made, Version};
+use workflows::stores::made_with::{Known, Made, Staged, Version};
 use workflows::stores::{archive, forecasts, models::NewModel};
 use workflows::{Effect, Outcome};
 
@@ -77,6 +77,11 @@ impl Trained {
 
     /// A run that made them.
     async fn run(&self, world: &World) -> String {
+        self.run_that_keeps(world, vec![Effect::Model(self.row())]).await
+    }
+
+    /// The same, with these weights in the registry.
+    async fn run_that_keeps(&self, world: &World, mut trained: Vec<Effect>) -> String {
         let effect = |forecast: &market::Forecast, served| Effect::Forecast {
             forecast: Box::new(forecast.clone()),
             hindcast: self.issued.hindcast,
@@ -84,7 +89,7 @@ impl Trained {
         };
         let said = &self.issued.predicted;
         let record = |made: &Made| Effect::MadeWith(Box::new(made.clone()));
-        let trained = vec![Effect::Model(self.row()), record(&self.made)];
+        trained.push(record(&self.made));
         let forecast =
             vec![effect(said.own.as_ref().unwrap(), false), effect(&said.served, true), record(&self.forecasts)];
         ended(world, [vec![], trained, forecast, vec![], vec![]]).await
@@ -216,4 +221,36 @@ async fn what_can_be_replayed_is_although_a_parent_is_gone() {
     assert!(why.contains("parent") && why.contains(&gone) && why.contains("gone"), "{why}");
     assert_eq!(told(&replay)[2..], ["cache inputs same", "cache forecast same", "cache forecast same"]);
     assert_eq!(replay["verdict"], "same", "all that could be made again");
+}
+
+#[tokio::test]
+async fn weights_that_are_gone_are_trained_again_or_named() {
+    let world = World::new().await;
+    let mut trained = Trained::new(&world).await;
+    let replay = replayed(&world, &trained.run_that_keeps(&world, vec![]).await).await;
+    assert_eq!(told(&replay)[3..], ["cache forecast same", "cache forecast same"], "{replay:#}");
+    if let Made::Model { parent, .. } = &mut trained.made {
+        *parent = Some("ab".repeat(32));
+    }
+    let replay = replayed(&world, &trained.run_that_keeps(&world, vec![]).await).await;
+    assert_eq!(told(&replay)[3..], ["cache forecast not_replayable", "cache forecast not_replayable"]);
+    let why = replay["items"][3]["why"].as_str().unwrap();
+    assert!(why.contains("own model") && why.contains(trained.model.hash()), "{why}");
+    assert_eq!(replay["verdict"], "not_replayable", "inputs alone prove nothing");
+}
+
+#[tokio::test]
+async fn a_run_whose_bars_were_never_archived_says_so() {
+    let world = World::new().await;
+    let mut trained = Trained::new(&world).await;
+    let lost = Some(Staged { source: "yahoo".to_owned(), first: date(FRIDAY), last: date(FRIDAY) });
+    for made in [&mut trained.made, &mut trained.forecasts] {
+        if let Made::Model { known, .. } | Made::Forecasts { known, .. } = made {
+            known.staged = lost.clone();
+        }
+    }
+    let replay = replayed(&world, &trained.run(&world).await).await;
+    assert!(told(&replay).iter().all(|item| item.ends_with("not_replayable")), "{replay:#}");
+    assert!(replay["items"][0]["why"].as_str().unwrap().contains("never archived"), "{replay:#}");
+    assert_eq!(replay["verdict"], "not_replayable");
 }

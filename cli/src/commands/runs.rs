@@ -84,8 +84,8 @@ fn show(what: &Runs, answer: &Answer, as_json: bool) -> anyhow::Result<u8> {
 /// Asks until the replay is done: training may take longer than one answer.
 async fn replayed(client: &Client, id: uuid::Uuid) -> anyhow::Result<Answer> {
     let waiting = indicatif::ProgressBar::new_spinner().with_message("making it again");
+    waiting.enable_steady_tick(std::time::Duration::from_millis(100));
     loop {
-        waiting.tick();
         let answer = client.post(&format!("/v1/runs/{id}/replay"), &json!({})).await?;
         if answer.status != 202 {
             waiting.finish_and_clear();
@@ -108,7 +108,7 @@ fn replay_in_words(body: &Value) -> String {
             text.push_str(&format!("\n{about}: {field} was {then} and is {now}"));
         }
         let (then, now) = (&item["version_then"], &item["version_now"]);
-        if then.is_object() && then != now {
+        if then.is_object() && then != now && item["verdict"] != "not_replayable" && item["what"] != "inputs" {
             text.push_str(&format!("\n{about}: made by {}, now by {}", version(then), version(now)));
         }
     }

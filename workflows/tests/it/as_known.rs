@@ -34,7 +34,8 @@ fn batches() -> impl Strategy<Value = Batch> {
 
 async fn every_version_and_every_batch_is_read_back(fresh: &Fresh) {
     let (db, mut runner) = (&fresh.db, TestRunner::deterministic());
-    let (mut versions, mut steps): (Vec<(i64, Series)>, Vec<(Known, i64, Series)>) = (vec![], vec![]);
+    let mut versions: Vec<(i64, Series)> = vec![];
+    let mut steps: Vec<(Known, i64, Series)> = vec![];
     for _ in 0..60 {
         let batch = batches().new_tree(&mut runner).unwrap().current();
         let (series, version) = archive::series_and_version(db, &ticker()).await.unwrap().unzip();
