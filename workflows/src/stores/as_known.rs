@@ -4,7 +4,7 @@
 use super::archive::RawRow;
 use super::made_with::{Known, Staged};
 use crate::db::{Db, Doing, StoreError, StoreResult, Ts, on_read};
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use market::{Bar, Exchange, Factor, MarketDay, Series, Ticker};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,6 +109,8 @@ pub struct MarketPast(Vec<(MarketDay, DateTime<Utc>)>);
 
 /// How many of the newest writings are looked behind.
 const CUTS: usize = 16;
+/// How far apart the clocks of two processes may be: each follows the database's.
+const CLOCKS_APART: TimeDelta = TimeDelta::seconds(10);
 
 /// Reads it.
 pub async fn market(db: &Db, exchange: Exchange) -> StoreResult<MarketPast> {
@@ -131,11 +133,14 @@ pub async fn market(db: &Db, exchange: Exchange) -> StoreResult<MarketPast> {
 
 impl MarketPast {
     /// What may have stood for a step that was completed at `made_at`, the likeliest first. An instant is noted before its row is committed, and a
-    /// step reads before it is completed; so the newest rows may have been unseen. The caller finds the right one by its hash.
+    /// step reads before it is completed; so the newest rows may have been unseen. And the clocks of two processes differ a little, so that a
+    /// row may have been seen whose instant lies after the step's. The caller finds the right one by its hash.
     pub fn before(&self, made_at: DateTime<Utc>) -> impl Iterator<Item = Vec<MarketDay>> + '_ {
-        let written: BTreeSet<DateTime<Utc>> = self.0.iter().map(|(_, at)| *at).filter(|at| *at <= made_at).collect();
-        let cuts: Vec<_> = written.into_iter().rev().take(CUTS).chain([DateTime::<Utc>::MIN_UTC]).collect();
-        cuts.into_iter().map(|cut| self.at(cut))
+        let written: BTreeSet<DateTime<Utc>> = self.0.iter().map(|(_, at)| *at).collect();
+        let (earlier, later): (Vec<_>, Vec<_>) = written.into_iter().partition(|at| *at <= made_at);
+        let cuts = earlier.into_iter().rev().take(CUTS).chain([DateTime::<Utc>::MIN_UTC]);
+        let late = later.into_iter().take_while(move |at| *at <= made_at + CLOCKS_APART);
+        cuts.chain(late).map(|cut| self.at(cut))
     }
 
     fn at(&self, cut: DateTime<Utc>) -> Vec<MarketDay> {

@@ -106,7 +106,9 @@ async fn a_market_return_that_was_filled_in_is_found_as_it_was(fresh: &Fresh) {
     assert_eq!(likeliest(filled - TimeDelta::microseconds(1)), stood);
     assert_eq!(likeliest(deadline - TimeDelta::microseconds(1)), []);
     // A step that read just before the filling was committed, and was completed after it.
-    assert_eq!(past.before(filled).collect::<Vec<_>>(), [list, stood, vec![]]);
+    assert_eq!(past.before(filled).collect::<Vec<_>>(), [list.clone(), stood.clone(), vec![]]);
+    // And one whose clock was a little behind.
+    assert_eq!(past.before(filled - TimeDelta::seconds(1)).collect::<Vec<_>>(), [stood, vec![], list]);
 }
 
 async fn fill(db: &Db, days: Vec<MarketDay>, at: chrono::DateTime<chrono::Utc>) {
