@@ -25,6 +25,8 @@ mod pauses;
 mod payload;
 mod problem;
 mod queues;
+mod replay;
+mod replays;
 mod routes;
 mod run_view;
 mod runs;
@@ -83,6 +85,7 @@ pub type App = Arc<BoxEndpoint<'static, Response>>;
 pub(crate) struct Shared {
     pub(crate) state: ApiState,
     pub(crate) flights: serving::Flights,
+    pub(crate) replays: replays::Flights,
     pub(crate) openapi: String,
     pub(crate) docs: String,
 }
@@ -104,7 +107,8 @@ pub fn app(state: ApiState) -> App {
     let docs = pages::docs(&openapi);
     let known = Arc::new(routes::Routes::of(&openapi));
     let (hosts, time_limit) = (Arc::new(state.hosts.clone()), state.time_limit);
-    let shared = Arc::new(Shared { state, flights: serving::Flights::default(), openapi, docs });
+    let (flights, replays) = (serving::Flights::default(), replays::Flights::default());
+    let shared = Arc::new(Shared { state, flights, replays, openapi, docs });
     let (said, seen) = (known.clone(), known);
     let app = openapi::service()
         .data(shared)

@@ -3,7 +3,7 @@
 
 use crate::problem::PROBLEM_JSON;
 use crate::{accuracy, audit, backfills, dead_letters, history, pauses, queues, schedules, workers};
-use crate::{bars, exchanges, factors, forecasts, health, pages, runs, tickers};
+use crate::{bars, exchanges, factors, forecasts, health, pages, replays, runs, tickers};
 use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 use serde_json::{Map, Value, json};
 use workflows::plan::Step;
@@ -20,7 +20,7 @@ type Resources = (
     pages::Pages,
 );
 
-type Past = (runs::Runs, history::History);
+type Past = (runs::Runs, replays::Replays, history::History);
 
 type Steering = (
     schedules::Schedules,
@@ -44,7 +44,7 @@ pub(crate) fn service() -> OpenApiService<Resources, ()> {
         bars::Bars,
         factors::Factors,
         exchanges::Exchanges,
-        (runs::Runs, history::History),
+        (runs::Runs, replays::Replays, history::History),
         (
             schedules::Schedules,
             backfills::Backfills,

@@ -237,7 +237,7 @@ fn accepted(run: RunRow) -> Result<AcceptedAnswer, Problem> {
 }
 
 /// There is none, or it was put away: its id lies in the range of a bundle's.
-async fn unknown_run(shared: &Shared, id: Uuid) -> Problem {
+pub(crate) async fn unknown_run(shared: &Shared, id: Uuid) -> Problem {
     let bundles = match ledger::bundles_around(&shared.stores().db, id).await {
         Ok(bundles) => bundles,
         Err(error) => return error.into(),

@@ -186,6 +186,11 @@ pub enum Runs {
         #[arg(long)]
         from: Option<Step>,
     },
+    /// Make again what a run made, and say whether the bits are the same; exit 1 when they are not, or nothing could be made again.
+    Replay {
+        /// Its id.
+        id: uuid::Uuid,
+    },
     /// Repeat dead runs, at most 10,000: those named, or those that the flags describe, or all.
     Requeue {
         /// Their ids.

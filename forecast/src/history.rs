@@ -96,6 +96,17 @@ pub fn input_hash_for(series: &Series, market: &MarketReturns, target: NaiveDate
     hash_through(series, market, series.last_session().map_or(target, |last| last.max(target)))
 }
 
+/// SHA-256, hex, of what a pre-training reads: [`input_hash`] of each series in the order given, and [`MarketReturns::hash`].
+pub fn input_hash_of_all(series: &[&Series], market: &MarketReturns) -> String {
+    let alone = MarketReturns::default();
+    let mut hash = Sha256::new();
+    for one in series {
+        hash.update(input_hash(one, &alone));
+    }
+    hash.update(market.hash());
+    hex::encode(hash.finalize())
+}
+
 fn hash_through(series: &Series, market: &MarketReturns, through: NaiveDate) -> String {
     let used = newest(series.bars());
     let mut hash = Sha256::new();

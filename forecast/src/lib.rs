@@ -32,6 +32,9 @@ mod skill;
 mod student;
 mod track;
 
+/// The version of this program's arithmetic as runs record it: of the program, and of the kernel.
+pub const VERSION: (&str, u32) = (env!("CARGO_PKG_VERSION"), kernel::VERSION);
+
 pub use alarms::{ALARM_SESSIONS, UNSCORED_AFTER, alarms_of, alarms_of_exchange};
 pub use baseline::{METHOD, baseline};
 pub use error::ForecastError;
@@ -39,7 +42,7 @@ pub use finetune::finetune;
 pub use gate::Verdict;
 pub use global::{Global, GlobalMetrics, pretrain};
 pub(crate) use history::History;
-pub use history::{HISTORY_CLOSES, input_hash, input_hash_for};
+pub use history::{HISTORY_CLOSES, input_hash, input_hash_for, input_hash_of_all};
 pub use issue::{Issued, issue, opens_at};
 pub use market_returns::{MARKET_TICKERS_MIN, MarketReturns};
 pub use model::{Metrics, Model};

@@ -1,8 +1,9 @@
 //! What the exchange as a whole did in each session: the mean return of its tickers, which is an input of every ticker's model.
 
 use crate::Scale;
-use chrono::NaiveDate;
+use chrono::{Datelike, NaiveDate};
 use market::{MarketDay, Series};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// Fewer tickers than this say nothing about a market; its input is then 0.
@@ -43,6 +44,18 @@ impl MarketReturns {
     pub fn until(&self, session: NaiveDate) -> Self {
         let keep = self.days.partition_point(|day| day.session <= session);
         Self { days: self.days[..keep].to_vec(), z: self.z[..keep].to_vec() }
+    }
+
+    /// SHA-256, hex, of all its days. Days before the first bar of a series are not in its input hash, but the volatility that standardises later
+    /// ones follows from them.
+    pub fn hash(&self) -> String {
+        let mut hash = Sha256::new();
+        for day in &self.days {
+            hash.update(day.session.num_days_from_ce().to_le_bytes());
+            hash.update(day.mean_return.to_bits().to_le_bytes());
+            hash.update(day.tickers.to_le_bytes());
+        }
+        hex::encode(hash.finalize())
     }
 
     /// The standardised return of `session`; `None` where the session is not known.
@@ -91,6 +104,7 @@ mod tests {
         let market = MarketReturns::of(&all);
         assert_eq!(market.days().len(), 2);
         assert!(market.z(day(1)).unwrap() > 0.0 && market.z(day(2)).unwrap() < 0.0);
+        assert_ne!(market.hash(), market.until(day(1)).hash());
         assert_eq!((market.z(day(0)), market.newest_z(day(0))), (None, 0.0));
         assert_eq!(market.newest_z(day(9)), market.z(day(2)).unwrap());
         assert_eq!(MarketReturns::of(&all[..4]).z(day(1)), Some(0.0), "four tickers are no market");

@@ -17,6 +17,9 @@ mod steps;
 mod tile;
 mod workspace;
 
+/// The version of the arithmetic: raised with every change after which the same inputs give other bits. Runs record it, and a replay names it.
+pub const VERSION: u32 = 1;
+
 pub use adam::Adam;
 pub use loss::student_t;
 pub use shape::{Head, Shape};

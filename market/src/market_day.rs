@@ -37,6 +37,17 @@ impl MarketSums {
         let day = |(session, (sum, tickers))| MarketDay { session, mean_return: sum / f64::from(tickers), tickers };
         self.0.into_iter().map(day).collect()
     }
+
+    /// The same without the newest sessions that some tickers have and most do not have yet.
+    pub fn complete_days(self) -> Vec<MarketDay> {
+        let mut days = self.days();
+        while let [.., before, last] = days.as_slice()
+            && 10 * last.tickers < 9 * before.tickers
+        {
+            days.pop();
+        }
+        days
+    }
 }
 
 /// The sessions that these series of one exchange make up, oldest first.

@@ -3,6 +3,7 @@
 
 use crate::db::{Doing, Rows, StoreResult, Tx, on_tx};
 use crate::ledger::Claim;
+use crate::stores::made_with::{self, Made};
 use crate::stores::{archive, forecasts, globals, market_days, models, record, staging};
 use chrono::{DateTime, NaiveDate, Utc};
 use market::{Batch, Exchange, Forecast, MarketDay};
@@ -33,6 +34,8 @@ pub enum Effect {
     },
     /// Forecasts of an exchange scored, and what that alarms about.
     Settled(Box<record::Settlement>),
+    /// What the step's result was made with, for a replay.
+    MadeWith(Box<Made>),
     /// Moves the run's staged batch into the archive.
     ArchiveStaged,
     /// Deletes the run's staging.
@@ -76,8 +79,12 @@ impl Effect {
                 forecasts::put(tx, forecast, *how, Some(claim.run), now).await.map(|_| ())
             }
             Effect::Settled(settlement) => record::put(tx, settlement, claim.run, now).await,
+            Effect::MadeWith(made) => made_with::put(tx, claim.run, claim.step, made, now).await,
             Effect::ArchiveStaged => match staging::get_in(tx, claim.run).await? {
-                Some(batch) => archive::put(tx, &batch, now).await.map(|_| ()),
+                Some(batch) => {
+                    let series = archive::put(tx, &batch, now).await?.version;
+                    made_with::put(tx, claim.run, claim.step, &Made::Archived { series }, now).await
+                }
                 None => Ok(()),
             },
             Effect::DropStaging => {

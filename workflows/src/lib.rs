@@ -23,6 +23,7 @@ pub mod plan;
 pub mod probe;
 pub mod queue;
 pub mod reconciler;
+pub mod replay;
 mod requeue;
 mod rows;
 pub mod schedule;

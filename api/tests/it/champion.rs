@@ -21,7 +21,7 @@ async fn train(world: &World, ticker: &str) -> String {
     global.hash().to_owned()
 }
 
-fn small_global(series: &Series) -> Global {
+pub(crate) fn small_global(series: &Series) -> Global {
     let exchange = series.ticker().exchange();
     let whole = Recipe::of(exchange);
     let pretraining = Pretrain { windows_min: 5, epochs: 1, ..whole.pretrain };
@@ -30,7 +30,7 @@ fn small_global(series: &Series) -> Global {
     pretrain(exchange, &[series], &MarketReturns::default(), &recipe, 1).unwrap().unwrap()
 }
 
-async fn register_global(world: &World, global: &Global) {
+pub(crate) async fn register_global(world: &World, global: &Global) {
     let model = NewGlobal {
         hash: global.hash().to_owned(),
         exchange: global.exchange(),

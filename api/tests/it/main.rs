@@ -10,6 +10,7 @@ mod forecasts;
 mod health;
 mod history;
 mod queues;
+mod replays;
 mod runs;
 mod schedules;
 mod shell;

@@ -1,4 +1,4 @@
-//! `retainai runs list|show|cancel|rerun|requeue|pin|unpin`.
+//! `retainai runs list|show|cancel|rerun|replay|requeue|pin|unpin`.
 
 use super::failed;
 use crate::args::Runs;
@@ -41,6 +41,7 @@ pub async fn run(settings: &Settings, what: Runs, as_json: bool) -> anyhow::Resu
             let body = from.map_or(json!({}), |step| json!({ "from": step.as_str() }));
             client.post(&format!("/v1/runs/{id}/rerun"), &body).await?
         }
+        Runs::Replay { id } => replayed(&client, *id).await?,
         Runs::Requeue { ids, which } => {
             let mut body = json!({ "runs": ids });
             for (name, value) in narrowed(which) {
@@ -60,9 +61,11 @@ fn show(what: &Runs, answer: &Answer, as_json: bool) -> anyhow::Result<u8> {
     if !answer.is_ok() {
         return failed(answer, as_json);
     }
+    // A replay that found another bit, or nothing to compare, is a failure although it was answered.
+    let differs = matches!(what, Runs::Replay { .. }) && answer.body["verdict"] != "same";
     if as_json {
         print_json(&answer.body)?;
-        return Ok(0);
+        return Ok(u8::from(differs));
     }
     match what {
         Runs::List { dead: true, .. } => crate::output::outln!("{}", items_table(&DEAD_COLUMNS, &answer.body)),
@@ -70,11 +73,46 @@ fn show(what: &Runs, answer: &Answer, as_json: bool) -> anyhow::Result<u8> {
         Runs::Show { .. } => crate::output::outln!("{}", in_full(&answer.body)),
         Runs::Cancel { .. } => crate::output::outln!("cancelled"),
         Runs::Rerun { .. } => crate::output::outln!("started {}", cell(&answer.body, "id")),
+        Runs::Replay { .. } => crate::output::outln!("{}", replay_in_words(&answer.body)),
         Runs::Requeue { .. } => crate::output::outln!("{}", requeued(&answer.body)),
         Runs::Pin { .. } => crate::output::outln!("pinned"),
         Runs::Unpin { .. } => crate::output::outln!("no longer pinned"),
     }
-    Ok(0)
+    Ok(u8::from(differs))
+}
+
+/// Asks until the replay is done: training may take longer than one answer.
+async fn replayed(client: &Client, id: uuid::Uuid) -> anyhow::Result<Answer> {
+    let waiting = indicatif::ProgressBar::new_spinner().with_message("making it again");
+    waiting.enable_steady_tick(std::time::Duration::from_millis(100));
+    loop {
+        let answer = client.post(&format!("/v1/runs/{id}/replay"), &json!({})).await?;
+        if answer.status != 202 {
+            waiting.finish_and_clear();
+            return Ok(answer);
+        }
+    }
+}
+
+fn replay_in_words(body: &Value) -> String {
+    const COLUMNS: [&str; 5] = ["step", "what", "made_by", "verdict", "name"];
+    let mut text = items_table(&COLUMNS, body);
+    let version = |of: &Value| format!("{} (kernel {}, {})", cell(of, "program"), of["kernel"], cell(of, "recipe"));
+    for item in body["items"].as_array().into_iter().flatten() {
+        let about = format!("{} {}", cell(item, "step"), cell(item, "what"));
+        if let Some(why) = item["why"].as_str() {
+            text.push_str(&format!("\n{about}: {why}"));
+        }
+        for found in item["differences"].as_array().into_iter().flatten() {
+            let [field, then, now] = ["field", "then", "now"].map(|key| cell(found, key));
+            text.push_str(&format!("\n{about}: {field} was {then} and is {now}"));
+        }
+        let (then, now) = (&item["version_then"], &item["version_now"]);
+        if then.is_object() && then != now && item["verdict"] != "not_replayable" && item["what"] != "inputs" {
+            text.push_str(&format!("\n{about}: made by {}, now by {}", version(then), version(now)));
+        }
+    }
+    format!("{text}\n\n{}", cell(body, "verdict").replace('_', " "))
 }
 
 /// A filter of dead runs by the API's names.

@@ -178,6 +178,21 @@ impl Installation {
         .expect("a number")
     }
 
+    /// Changes the database behind the program's back; nobody may use an embedded store meanwhile.
+    pub async fn change(&self, sql: &str) {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match &self.servers {
+            Some((postgres, _)) => drop(sqlx::query(sql).execute(&postgres.pool().await).await.expect("a change")),
+            None => {
+                let file =
+                    sqlx::sqlite::SqliteConnectOptions::new().filename(self.data.path().join("data/retainai.db"));
+                let pool = sqlx::SqlitePool::connect_with(file).await.expect("the embedded store");
+                sqlx::query(sql).execute(&pool).await.expect("a change");
+                pool.close().await;
+            }
+        }
+    }
+
     /// What must hold whenever every run has ended, whatever happened on the way.
     pub async fn check_the_books(&self) {
         assert_eq!(self.number("select count(*) from staging").await, 0, "cleanup leaves no staging");

@@ -13,4 +13,5 @@ mod installation;
 mod kill;
 mod readme;
 mod record;
+mod replay;
 mod steering;

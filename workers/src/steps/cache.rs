@@ -1,12 +1,13 @@
 //! Cache: predicts from series and staged bars with the ticker's models, stores the served forecast and those of the others for good, and fills
 //! the cache.
 
-use super::{Workshop, series_with_staged, store_failed};
+use super::{Workshop, series_with_staged, store_failed, version};
 use async_trait::async_trait;
-use forecast::{Issued, Models, Predicted};
+use forecast::{ForecastError, Issued, Models, Predicted};
 use market::{Forecast, MIN_CLOSES};
 use std::sync::Arc;
 use workflows::stores::forecasts::How;
+use workflows::stores::{forecasts, made_with::Made};
 use workflows::{Attempt, Effect, Report, StepBody};
 
 pub(super) struct CacheForecast(pub Arc<Workshop>);
@@ -16,10 +17,10 @@ impl StepBody for CacheForecast {
     async fn run(&self, attempt: &Attempt) -> Report {
         let (stores, claim) = (&self.0.stores, &attempt.claim);
         let (ticker, exchange) = (claim.ticker(), claim.ticker().exchange());
-        let series = match series_with_staged(&stores.db, claim).await {
-            Ok(Some(series)) if series.bars().len() >= MIN_CLOSES => series,
+        let (series, known) = match series_with_staged(&stores.db, claim).await {
+            Ok(Some((series, known))) if series.bars().len() >= MIN_CLOSES => (series, known),
             Ok(found) => {
-                let have = found.map_or(0, |series| series.bars().len());
+                let have = found.map_or(0, |(series, _)| series.bars().len());
                 return Report::skip(
                     format!("{have} closes are known and {MIN_CLOSES} are needed for a forecast"),
                     vec![],
@@ -41,10 +42,22 @@ impl StepBody for CacheForecast {
         let predicted = self.0.compute.run(&attempt.cancel, move || {
             let market = market.until(series.last_session().unwrap_or_default());
             let models = Models { global: global.as_deref(), own: own.as_ref() };
-            forecast::issue(models, &series, &market, Some(session), now, &doubts)
+            let issued = forecast::issue(models, &series, &market, Some(session), now, &doubts)?;
+            let made = Made::Forecasts {
+                version: version(global.as_ref().map(|global| global.recipe().id())),
+                known,
+                market_hash: market.hash(),
+                input_hash: issued.predicted.served.input_hash.clone(),
+                session,
+                doubts,
+                global: global.map(|global| global.hash().to_owned()),
+                own: own.map(|own| own.hash().to_owned()),
+                forecasts: vec![],
+            };
+            Ok::<_, ForecastError>((issued, made))
         });
         match predicted.await {
-            Ok(Ok(Issued { predicted, hindcast, opens_at })) => {
+            Ok(Ok((Issued { predicted, hindcast, opens_at }, made))) => {
                 let served = &predicted.served;
                 let note = format!(
                     "{ticker} for {}: {} (last close {}), {}: {}",
@@ -54,7 +67,8 @@ impl StepBody for CacheForecast {
                     served.made_by.as_str(),
                     served.reason
                 );
-                Report::done(note, effects(predicted, How { hindcast, served: true, opens_at, made_at }))
+                let how = How { hindcast, served: true, opens_at, made_at };
+                Report::done(note, with_record(effects(predicted, how), made))
             }
             Ok(Err(error)) => Report::retry("arithmetic", error.to_string(), None),
             Err(crate::compute::NotComputed::Cancelled) => Report::interrupted(),
@@ -65,6 +79,19 @@ impl StepBody for CacheForecast {
     async fn committed(&self, attempt: &Attempt) {
         self.0.stores.refresh_forecast(attempt.claim.ticker()).await;
     }
+}
+
+/// Adds the record of what they were made with.
+fn with_record(mut effects: Vec<Effect>, mut made: Made) -> Vec<Effect> {
+    if let Made::Forecasts { forecasts, .. } = &mut made {
+        let id = |effect: &Effect| match effect {
+            Effect::Forecast { forecast, .. } => Some(forecasts::id_of(forecast)),
+            _ => None,
+        };
+        *forecasts = effects.iter().filter_map(id).collect();
+    }
+    effects.push(Effect::MadeWith(Box::new(made)));
+    effects
 }
 
 /// The served forecast, and what the others said: all are kept, before the outcome, to be scored.

@@ -1,7 +1,7 @@
 //! Fine-tune: continues the ticker's own model on the newest closes, or takes a copy of the global one. In come series, staged bars and the
 //! market's return, out goes a model for the registry; or a skip that says why, or a wait for the market to be complete.
 
-use super::{Workshop, series_with_staged, store_failed};
+use super::{Workshop, series_with_staged, store_failed, version};
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use forecast::{ForecastError, Global, MARKET_TICKERS_MIN, MarketReturns, Model};
@@ -11,6 +11,7 @@ use workflows::db::StoreResult;
 use workflows::exchange_duties::MARKET_DEADLINE;
 use workflows::ledger::Claim;
 use workflows::plan::priority;
+use workflows::stores::made_with::{Known, Made};
 use workflows::stores::models::NewModel;
 use workflows::stores::{globals, market_days, tickers};
 use workflows::{Attempt, Effect, Report, StepBody};
@@ -25,8 +26,8 @@ impl StepBody for Finetune {
     async fn run(&self, attempt: &Attempt) -> Report {
         let claim = &attempt.claim;
         let ticker = claim.ticker();
-        let series = match series_with_staged(&self.0.stores.db, claim).await {
-            Ok(Some(series)) => series,
+        let (series, known) = match series_with_staged(&self.0.stores.db, claim).await {
+            Ok(Some(read)) => read,
             Ok(None) => return Report::skip("there are no closes yet", vec![]),
             Err(error) => return store_failed(&error),
         };
@@ -63,9 +64,12 @@ impl StepBody for Finetune {
         {
             return Report::skip(why, vec![]);
         }
-        let training = self.0.compute.run(&attempt.cancel, move || train(&global, parent.as_ref(), &series, &market));
+        let training =
+            self.0.compute.run(&attempt.cancel, move || train(&global, parent.as_ref(), &series, &market, known));
         match training.await {
-            Ok(Ok((note, model))) => Report::done(note, vec![Effect::Model(model)]),
+            Ok(Ok((note, model, made))) => {
+                Report::done(note, vec![Effect::Model(model), Effect::MadeWith(Box::new(made))])
+            }
             Ok(Err(error)) => Report::retry("arithmetic", error.to_string(), None),
             Err(crate::compute::NotComputed::Cancelled) => Report::interrupted(),
             Err(error) => Report::retry("compute", error.to_string(), None),
@@ -137,7 +141,8 @@ fn train(
     parent: Option<&Model>,
     series: &Series,
     market: &MarketReturns,
-) -> Result<(String, NewModel), ForecastError> {
+    known: Known,
+) -> Result<(String, NewModel, Made), ForecastError> {
     let recipe = global.recipe();
     let as_of = series.last_session().unwrap_or_default();
     let market = market.until(as_of);
@@ -161,5 +166,15 @@ fn train(
         metrics,
         weights: model.to_bytes(),
     };
-    Ok((note, new))
+    let made = Made::Model {
+        version: version(Some(recipe.id())),
+        known,
+        market_hash: market.hash(),
+        input_hash: new.input_hash.clone(),
+        global: global.hash().to_owned(),
+        parent: new.parent.clone(),
+        seed,
+        model: new.hash.clone(),
+    };
+    Ok((note, new, made))
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 use workflows::db::StoreResult;
 use workflows::ledger::Claim;
 use workflows::plan::Step;
+use workflows::stores::made_with::{Known, Staged, Version};
 use workflows::stores::{archive as archive_store, staging};
 use workflows::{Bodies, Db, Engine, Report, StepBody, Stores};
 
@@ -68,17 +69,25 @@ pub fn bodies(workshop: &Arc<Workshop>, steps: &[Step]) -> Bodies {
         .collect()
 }
 
-/// The ticker's archived series with the run's staged bars laid over it; `None` when there is neither.
-async fn series_with_staged(db: &Db, claim: &Claim) -> StoreResult<Option<Series>> {
-    let archived = archive_store::series(db, claim.ticker()).await?;
+/// The ticker's archived series with the run's staged bars laid over it, and how it is found again; `None` when there is neither.
+async fn series_with_staged(db: &Db, claim: &Claim) -> StoreResult<Option<(Series, Known)>> {
+    let (archived, version) = archive_store::series_and_version(db, claim.ticker()).await?.unzip();
     let staged = staging::get(db, claim.run).await?;
-    Ok(match (archived, staged) {
+    let known = Known { series: version, staged: staged.as_ref().and_then(Staged::of) };
+    let series = match (archived, staged) {
         (archived, None) => archived,
         (archived, Some(batch)) => {
             let base = archived.or_else(|| Series::new(claim.ticker().clone(), Vec::new(), Vec::new()).ok());
             base.map(|series| series.with(&batch.bars, &batch.factors))
         }
-    })
+    };
+    Ok(series.map(|series| (series, known)))
+}
+
+/// The arithmetic of this program, as results record it.
+fn version(recipe: Option<String>) -> Version {
+    let (program, kernel) = forecast::VERSION;
+    Version { program: program.to_owned(), kernel, recipe }
 }
 
 /// Our own stores failed: it may pass.

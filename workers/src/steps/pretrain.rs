@@ -1,7 +1,7 @@
 //! Pretrain: trains the global model of an exchange on the archived series of its tickers, fills in the market's returns of the past, and forecasts
 //! anew for tickers that had to make do with the baseline. In comes the archive, out goes a model that serves from then on; or a skip that says why.
 
-use super::{Workshop, store_failed};
+use super::{Workshop, store_failed, version};
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 use forecast::{ForecastError, Global, Issued, MarketReturns, Models, Recipe};
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use workflows::db::StoreResult;
 use workflows::stores::forecasts::How;
 use workflows::stores::globals::NewGlobal;
+use workflows::stores::made_with::{Made, Read};
 use workflows::stores::{archive, forecasts, market_days, tickers};
 use workflows::{Attempt, Db, Effect, Report, StepBody};
 
@@ -27,11 +28,10 @@ impl StepBody for Pretrain {
             return Report::give_up("a pre-training is about an exchange");
         };
         let db = &self.0.stores.db;
-        let (series, mut days) = match read(db, exchange).await {
+        let (series, days, read) = match read(db, exchange).await {
             Ok(read) => read,
             Err(error) => return store_failed(&error),
         };
-        only_complete(&mut days);
         let known = match market_days::list(db, exchange).await {
             Ok(known) => known,
             Err(error) => return store_failed(&error),
@@ -49,11 +49,15 @@ impl StepBody for Pretrain {
             let first = global
                 .as_ref()
                 .map_or_else(Vec::new, |global| first_words(global, &cold, &series, &market, (session, now, made_at)));
-            Ok::<_, ForecastError>(global.map(|global| (note(&global), new_global(&global), first)))
+            Ok::<_, ForecastError>(
+                global
+                    .map(|global| (note(&global), record(&global, &series, &market, read), new_global(&global), first)),
+            )
         });
         match training.await {
-            Ok(Ok(Some((note, global, first)))) => {
-                let mut effects = vec![Effect::MarketDays(exchange, days), Effect::Global(global)];
+            Ok(Ok(Some((note, made, global, first)))) => {
+                let made = Effect::MadeWith(Box::new(made));
+                let mut effects = vec![Effect::MarketDays(exchange, days), Effect::Global(global), made];
                 effects.extend(first);
                 Report::done(note, effects)
             }
@@ -110,8 +114,8 @@ fn first_words(
     cold.iter().filter_map(says).collect()
 }
 
-/// The series to learn from, every n-th ticker where there are very many, and the market of all of them.
-async fn read(db: &Db, exchange: Exchange) -> StoreResult<(Vec<Series>, Vec<MarketDay>)> {
+/// The series to learn from, every n-th ticker where there are very many, the market of all of them, and how they are found again.
+async fn read(db: &Db, exchange: Exchange) -> StoreResult<(Vec<Series>, Vec<MarketDay>, Vec<Read>)> {
     let mut names = vec![];
     loop {
         let page = tickers::list(db, Some(exchange), names.last(), PAGE).await?;
@@ -122,25 +126,18 @@ async fn read(db: &Db, exchange: Exchange) -> StoreResult<(Vec<Series>, Vec<Mark
         }
     }
     // The market is that of all tickers, also of those that are not learnt from: live sessions are held against it.
-    let (mut series, mut sums) = (vec![], MarketSums::default());
+    let (mut series, mut sums, mut read) = (vec![], MarketSums::default(), vec![]);
     let every = names.len().div_ceil(TICKERS_MAX).max(1);
     for (at, ticker) in names.iter().enumerate() {
-        let Some(one) = archive::series(db, ticker).await? else { continue };
+        let Some((one, version)) = archive::series_and_version(db, ticker).await? else { continue };
+        let learnt = at.is_multiple_of(every);
+        read.push(Read { ticker: ticker.symbol().to_owned(), series: version, learnt });
         sums.add(&one);
-        if at.is_multiple_of(every) {
+        if learnt {
             series.push(one);
         }
     }
-    Ok((series, sums.days()))
-}
-
-/// Drops the newest sessions that some tickers have and most do not have yet.
-fn only_complete(days: &mut Vec<MarketDay>) {
-    while let [.., before, last] = days.as_slice()
-        && 10 * last.tickers < 9 * before.tickers
-    {
-        days.pop();
-    }
+    Ok((series, sums.complete_days(), read))
 }
 
 fn train(exchange: Exchange, series: &[Series], market: &MarketReturns) -> Result<Option<Global>, ForecastError> {
@@ -164,6 +161,17 @@ fn note(global: &Global) -> String {
         -how.nll_kept,
         how.held_out,
     )
+}
+
+fn record(global: &Global, series: &[Series], market: &MarketReturns, read: Vec<Read>) -> Made {
+    Made::Global {
+        version: version(Some(global.recipe().id())),
+        read,
+        market_hash: market.hash(),
+        input_hash: forecast::input_hash_of_all(&series.iter().collect::<Vec<_>>(), market),
+        seed: global.seed(),
+        global: global.hash().to_owned(),
+    }
 }
 
 fn new_global(global: &Global) -> NewGlobal {

@@ -15,9 +15,11 @@ pub struct Archived {
     pub new: usize,
     /// Sessions whose bar changed: a new revision was appended.
     pub revised: usize,
+    /// The series version that it made.
+    pub version: i64,
 }
 
-/// Rows per statement: 14 binds each stay far below SQLite's 32,766.
+/// Rows per statement: 15 binds each stay far below SQLite's 32,766.
 const CHUNK: usize = 500;
 
 /// Archives the batch. Other writers of these rows: only this function; the ticker row, locked first, keeps two apart.
@@ -25,7 +27,7 @@ pub(crate) async fn put(tx: &mut Tx, batch: &Batch, now: DateTime<Utc>) -> Store
     let version = tickers::lock_and_bump(tx, &batch.ticker, now).await?;
     let old = read_series_in(tx, &batch.ticker).await?;
     let known = known_revisions(tx, batch).await?;
-    let mut archived = Archived::default();
+    let mut archived = Archived { version, ..Archived::default() };
     let mut fresh: Vec<(Bar, i64)> = Vec::new();
     for bar in &batch.bars {
         match known.get(&bar.session) {
@@ -41,11 +43,11 @@ pub(crate) async fn put(tx: &mut Tx, batch: &Batch, now: DateTime<Utc>) -> Store
         }
     }
     for chunk in fresh.chunks(CHUNK) {
-        append_raw(tx, batch, chunk).await?;
+        append_raw(tx, batch, chunk, version).await?;
         upsert_daily(tx, batch, chunk).await?;
         observe_sessions(tx, batch, chunk, now).await?;
     }
-    put_factors(tx, &batch.ticker, &batch.factors, &batch.source, now).await?;
+    put_factors(tx, batch, version, now).await?;
     let factors = read_factors(tx, &batch.ticker).await?;
     // The block follows the chosen version: what this batch changed is laid over what stood there.
     let chosen: Vec<Bar> = fresh.iter().map(|(bar, _)| *bar).collect();
@@ -74,19 +76,25 @@ pub async fn import(db: &Db, batch: &Batch, now: DateTime<Utc>) -> StoreResult<A
 
 /// The ticker's series, or `None` when nothing was ever archived.
 pub async fn series(db: &Db, ticker: &Ticker) -> StoreResult<Option<Series>> {
-    let bytes: Option<Vec<u8>> = on_read!(db, |c| {
-        sqlx::query_scalar("select block from series where exchange = $1 and ticker = $2")
+    Ok(series_and_version(db, ticker).await?.map(|(series, _)| series))
+}
+
+/// The same with its version, by which [`super::as_known`] finds it again.
+pub async fn series_and_version(db: &Db, ticker: &Ticker) -> StoreResult<Option<(Series, i64)>> {
+    let found: Option<(Vec<u8>, i64)> = on_read!(db, |c| {
+        sqlx::query_as("select block, version from series where exchange = $1 and ticker = $2")
             .bind(ticker.exchange().as_str())
             .bind(ticker.symbol())
             .fetch_optional(c)
             .await
     })
     .doing("read a series")?;
-    bytes.map(|bytes| block::read(ticker.clone(), &bytes)).transpose()
+    found.map(|(bytes, version)| Ok((block::read(ticker.clone(), &bytes)?, version))).transpose()
 }
 
+/// A row of `price_raw`.
 #[derive(sqlx::FromRow)]
-struct RawRow {
+pub(super) struct RawRow {
     session: NaiveDate,
     revision: i64,
     open: Option<f64>,
@@ -96,6 +104,21 @@ struct RawRow {
     ltp: Option<f64>,
     prev_close: Option<f64>,
     volume: Option<f64>,
+}
+
+impl RawRow {
+    pub(super) fn bar(&self) -> Bar {
+        Bar {
+            session: self.session,
+            open: self.open,
+            high: self.high,
+            low: self.low,
+            close: self.close,
+            ltp: self.ltp,
+            prev_close: self.prev_close,
+            volume: self.volume,
+        }
+    }
 }
 
 /// The newest revision that this source gave for each session of the batch.
@@ -116,26 +139,11 @@ async fn known_revisions(tx: &mut Tx, batch: &Batch) -> StoreResult<HashMap<Naiv
         .await
     })
     .doing("read the archived revisions")?;
-    Ok(rows
-        .into_iter()
-        .map(|r| {
-            let bar = Bar {
-                session: r.session,
-                open: r.open,
-                high: r.high,
-                low: r.low,
-                close: r.close,
-                ltp: r.ltp,
-                prev_close: r.prev_close,
-                volume: r.volume,
-            };
-            (r.session, (r.revision, bar))
-        })
-        .collect())
+    Ok(rows.into_iter().map(|row| (row.session, (row.revision, row.bar()))).collect())
 }
 
-async fn append_raw(tx: &mut Tx, batch: &Batch, rows: &[(Bar, i64)]) -> StoreResult<()> {
-    const HEAD: &str = "insert into price_raw (exchange, ticker, session, source, revision, fetched_at, open, high, low, close, ltp, prev_close, volume, body_sha256) ";
+async fn append_raw(tx: &mut Tx, batch: &Batch, rows: &[(Bar, i64)], version: i64) -> StoreResult<()> {
+    const HEAD: &str = "insert into price_raw (exchange, ticker, session, source, revision, fetched_at, open, high, low, close, ltp, prev_close, volume, body_sha256, archived_version) ";
     on_tx!(tx, |c| {
         let mut query = QueryBuilder::new(HEAD);
         query.push_values(rows, |mut row, (bar, revision)| {
@@ -152,7 +160,8 @@ async fn append_raw(tx: &mut Tx, batch: &Batch, rows: &[(Bar, i64)]) -> StoreRes
                 .push_bind(bar.ltp)
                 .push_bind(bar.prev_close)
                 .push_bind(bar.volume)
-                .push_bind(batch.body_sha256.clone());
+                .push_bind(batch.body_sha256.clone())
+                .push_bind(version);
         });
         query.build().execute(c).await.rows()
     })
@@ -205,14 +214,29 @@ async fn observe_sessions(tx: &mut Tx, batch: &Batch, rows: &[(Bar, i64)], now: 
     Ok(())
 }
 
-async fn put_factors(
-    tx: &mut Tx,
-    ticker: &Ticker,
-    factors: &[Factor],
-    source: &str,
-    now: DateTime<Utc>,
-) -> StoreResult<()> {
-    for factor in factors {
+async fn put_factors(tx: &mut Tx, batch: &Batch, version: i64, now: DateTime<Utc>) -> StoreResult<()> {
+    let (ticker, source) = (&batch.ticker, &batch.source);
+    for factor in &batch.factors {
+        on_tx!(tx, |c| {
+            sqlx::query(
+                "insert into corporate_action_raw (exchange, ticker, session, archived_version, factor, source, announced_at)
+                 select $1, $2, $3, $4, $5, $6, $7
+                 where $5 is distinct from (select factor from corporate_action_raw where exchange = $1 and ticker = $2 and session = $3
+                                            order by archived_version desc limit 1)
+                 on conflict (exchange, ticker, session, archived_version) do update set factor = excluded.factor",
+            )
+            .bind(ticker.exchange().as_str())
+            .bind(ticker.symbol())
+            .bind(factor.session)
+            .bind(version)
+            .bind(factor.factor)
+            .bind(source)
+            .bind(Ts::from(now))
+            .execute(c)
+            .await
+            .rows()
+        })
+        .doing("keep a version of a corporate action")?;
         on_tx!(tx, |c| {
             sqlx::query(
                 "insert into corporate_action (exchange, ticker, session, factor, source, announced_at) values ($1, $2, $3, $4, $5, $6)

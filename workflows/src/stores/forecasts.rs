@@ -76,6 +76,15 @@ impl How {
     }
 }
 
+/// The id of a forecast: it follows from what makes the forecast unique, so that writing it twice needs no look-up.
+pub fn id_of(forecast: &Forecast) -> Uuid {
+    let name = format!(
+        "{}|{}|{}|{}|{}",
+        forecast.ticker, forecast.as_of, forecast.target, forecast.model_version, forecast.input_hash
+    );
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes())
+}
+
 /// Stores a forecast. The same one again (ticker, as-of, target, model and input equal) changes nothing but which
 /// run it is said to come from, when none was; the answer is then the first.
 pub(crate) async fn put(
@@ -86,12 +95,7 @@ pub(crate) async fn put(
     now: DateTime<Utc>,
 ) -> StoreResult<Uuid> {
     let (exchange, symbol) = (forecast.ticker.exchange().as_str(), forecast.ticker.symbol());
-    // The id follows from what makes the forecast unique, so that writing it twice needs no look-up.
-    let name = format!(
-        "{}|{}|{}|{}|{}",
-        forecast.ticker, forecast.as_of, forecast.target, forecast.model_version, forecast.input_hash
-    );
-    let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes());
+    let id = id_of(forecast);
     on_tx!(tx, |c| {
         sqlx::query(
             "insert into forecast (id, exchange, ticker, as_of, target, model_version, input_hash, kind, issued_at, stored_at, body, run_id, served,
@@ -152,6 +156,15 @@ type Columns = (Uuid, Json<Forecast>, Ts, String);
 
 pub(super) fn row((id, body, stored_at, kind): Columns) -> StoredForecast {
     StoredForecast { id, forecast: body.0, stored_at: stored_at.0, hindcast: kind == "hindcast", record: None }
+}
+
+/// The forecast of that id.
+pub async fn get(db: &Db, id: Uuid) -> StoreResult<Option<StoredForecast>> {
+    let found: Option<Columns> = on_read!(db, |c| {
+        sqlx::query_as("select id, body, stored_at, kind from forecast where id = $1").bind(id).fetch_optional(c).await
+    })
+    .doing("read a forecast")?;
+    Ok(found.map(row))
 }
 
 /// The ticker's newest forecast, with its record.

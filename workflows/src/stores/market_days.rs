@@ -187,6 +187,7 @@ async fn forget(tx: &mut Tx, exchange: Exchange, session: NaiveDate) -> StoreRes
 pub(crate) async fn fill(tx: &mut Tx, exchange: Exchange, days: &[MarketDay], now: DateTime<Utc>) -> StoreResult<u64> {
     let mut changed = 0;
     for chunk in days.chunks(CHUNK) {
+        keep_replaced(tx, exchange, chunk).await?;
         changed += on_tx!(tx, |c| {
             let mut query = QueryBuilder::new(
                 "insert into market_day (exchange, session, mean_return, tickers, complete, written_at) ",
@@ -209,4 +210,37 @@ pub(crate) async fn fill(tx: &mut Tx, exchange: Exchange, days: &[MarketDay], no
         .doing("fill in the market's returns")?;
     }
     Ok(changed)
+}
+
+/// Keeps the rows that [`fill`] is about to replace: forecasts were made from them.
+async fn keep_replaced(tx: &mut Tx, exchange: Exchange, days: &[MarketDay]) -> StoreResult<()> {
+    let (Some(first), Some(last)) = (days.first(), days.last()) else { return Ok(()) };
+    let open: Vec<(NaiveDate, i64)> = on_tx!(tx, |c| {
+        sqlx::query_as("select session, tickers from market_day where exchange = $1 and session >= $2 and session <= $3 and not complete")
+            .bind(exchange.as_str())
+            .bind(first.session)
+            .bind(last.session)
+            .fetch_all(c)
+            .await
+    })
+    .doing("look for market returns that were written at their deadline")?;
+    for (session, tickers) in open {
+        if !days.iter().any(|day| day.session == session && i64::from(day.tickers) > tickers) {
+            continue;
+        }
+        on_tx!(tx, |c| {
+            sqlx::query(
+                "insert into market_day_replaced (exchange, session, mean_return, tickers, written_at)
+                 select exchange, session, mean_return, tickers, written_at from market_day where exchange = $1 and session = $2
+                 on conflict do nothing",
+            )
+            .bind(exchange.as_str())
+            .bind(session)
+            .execute(c)
+            .await
+            .rows()
+        })
+        .doing("keep a market return that is replaced")?;
+    }
+    Ok(())
 }

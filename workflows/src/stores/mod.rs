@@ -2,9 +2,11 @@
 
 pub mod alarms;
 pub mod archive;
+pub mod as_known;
 mod block;
 pub mod forecasts;
 pub mod globals;
+pub mod made_with;
 pub mod market_days;
 pub mod models;
 pub mod record;

@@ -1,5 +1,6 @@
 //! The engine against real stores: one conformance suite for both databases and both queues.
 
+mod as_known;
 mod both;
 mod conformance;
 mod differential;

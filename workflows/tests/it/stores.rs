@@ -7,7 +7,8 @@ use uuid::Uuid;
 use workflows::ledger::{Claim, Ending, NewRun};
 use workflows::plan::{Step, TICKER};
 use workflows::stores::forecasts::How;
-use workflows::stores::{archive, forecasts, models, staging, tickers};
+use workflows::stores::made_with::{Known, Made, Staged};
+use workflows::stores::{archive, as_known, forecasts, models, staging, tickers};
 use workflows::{Cache, Db, Effect, Ledger, Outcome};
 
 on_both!(
@@ -150,10 +151,12 @@ async fn staging_is_moved_and_deleted(db: Db) {
     done(&db, &scrape, &[Effect::Stage(batch(vec![bar(0, 1.5)]))], now()).await;
     assert_eq!(staging::get(&db, scrape.run).await.unwrap().unwrap(), batch(vec![bar(0, 1.5)]));
     assert_eq!(staging::count(&db).await.unwrap(), 1);
+    let known = Known { series: None, staged: Staged::of(&batch(vec![bar(0, 1.5)])) };
     for step in [Step::Finetune, Step::Cache, Step::Archive, Step::Cleanup] {
         let claim = next_claim(&db, step).await;
         assert_eq!((claim.run, claim.step), (scrape.run, step));
         let effects = match step {
+            Step::Finetune => vec![Effect::MadeWith(Box::new(Made::Archived { series: 7 }))],
             Step::Archive => vec![Effect::ArchiveStaged],
             Step::Cleanup => vec![Effect::DropStaging],
             _ => vec![],
@@ -162,6 +165,17 @@ async fn staging_is_moved_and_deleted(db: Db) {
     }
     assert_eq!(count(&db, "series").await, 1);
     assert_eq!(staging::count(&db).await.unwrap(), 0);
+    // The run says as what its bars were archived, so that they are found again.
+    let (_, steps, _) = Ledger::Sql(db.clone()).get_run(scrape.run).await.unwrap().unwrap();
+    let past = workflows::replay::of_run(&db, scrape.run, &steps).await.unwrap();
+    let made: Vec<(Step, bool)> = past.steps.iter().map(|past| (past.step, past.written.is_some())).collect();
+    assert_eq!(
+        made,
+        [(Step::Finetune, true), (Step::Cache, false)],
+        "what left no record is known to have made something"
+    );
+    let series = as_known::series_of_step(&db, &ticker(), &known, past.archived).await.unwrap().unwrap();
+    assert_eq!(series.bars(), [bar(0, 1.5)]);
 }
 
 pub(crate) fn forecast(as_of: NaiveDate, version: &str) -> Forecast {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 use workflows::ledger::{self, Abandoned, NewRun, RunFilter};
 use workflows::plan::{Step, TICKER};
-use workflows::{Db, Ledger, Outcome};
+use workflows::{Db, Ledger, Outcome, replay};
 
 const BEGAN: i64 = 1_709_600_000;
 
@@ -278,4 +278,11 @@ async fn it_goes_on(db: &Db) {
         attempts.iter().map(|a| a.outcome.as_str()).collect::<Vec<_>>(),
         ["done", "lost", "done", "done", "done", "done"]
     );
+    // Its fine-tuning and its forecast left no record that they could be replayed by, and a replay will say so; run 4 had neither.
+    for (run, made) in [(1, vec![Step::Finetune, Step::Cache]), (4, vec![])] {
+        let (_, steps, _) = ledger.get_run(id(run)).await.unwrap().unwrap();
+        let past = replay::of_run(db, id(run), &steps).await.unwrap();
+        assert!(past.steps.iter().all(|past| past.written.is_none()) && past.archived.is_none(), "{past:?}");
+        assert_eq!(past.steps.iter().map(|past| past.step).collect::<Vec<_>>(), made);
+    }
 }
