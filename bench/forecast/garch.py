@@ -17,8 +17,8 @@ import numpy
 from arch import arch_model
 
 REFIT_EVERY = 25
-# As many returns as a fit looks back on, and the fewest that it may have.
-RETURNS, RETURNS_MIN = 1500, 120
+# As many returns as a fit looks back on (with 1,500 or 2,500 GARCH does worse on NASDAQ), and the fewest that it may have.
+RETURNS, RETURNS_MIN = 1000, 120
 LEVELS = (0.025, 0.1, 0.9, 0.975)
 
 
