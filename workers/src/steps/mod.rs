@@ -40,6 +40,8 @@ pub struct Workshop {
     pub history_days: u64,
     /// A ticker's model is continued every so many sessions.
     pub finetune_every: usize,
+    /// Who does the arithmetic of the networks.
+    pub kernel: forecast::Kernel,
 }
 
 /// The steps that have a body here.

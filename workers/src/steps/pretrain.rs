@@ -4,7 +4,7 @@
 use super::{Workshop, store_failed};
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
-use forecast::{ForecastError, Global, MarketReturns, Models, Recipe};
+use forecast::{ForecastError, Global, Kernel, MarketReturns, Models, Recipe};
 use market::{Exchange, Flag, MadeBy, MarketDay, MarketSums, Series, Ticker};
 use std::sync::Arc;
 use workflows::db::StoreResult;
@@ -42,8 +42,9 @@ impl StepBody for Pretrain {
             Err(error) => return store_failed(&error),
         };
         let (now, session) = (self.0.engine.market_clock.now(), attempt.claim.session);
+        let kernel = self.0.kernel;
         let training = self.0.compute.run(&attempt.cancel, move || {
-            let global = train(exchange, &series, &market)?;
+            let global = train(kernel, exchange, &series, &market)?;
             let first = global
                 .as_ref()
                 .map_or_else(Vec::new, |global| first_words(global, &cold, &series, &market, (session, now)));
@@ -142,12 +143,17 @@ fn only_complete(days: &mut Vec<MarketDay>) {
     }
 }
 
-fn train(exchange: Exchange, series: &[Series], market: &MarketReturns) -> Result<Option<Global>, ForecastError> {
+fn train(
+    kernel: Kernel,
+    exchange: Exchange,
+    series: &[Series],
+    market: &MarketReturns,
+) -> Result<Option<Global>, ForecastError> {
     let recipe = Recipe::of(exchange);
     let last = series.iter().filter_map(Series::last_session).max().unwrap_or_default();
     let seed = forecast::seed_for_exchange(exchange, last, &recipe.id());
     let series: Vec<&Series> = series.iter().collect();
-    forecast::pretrain(exchange, &series, market, &recipe, seed)
+    forecast::pretrain_by(kernel, exchange, &series, market, &recipe, seed)
 }
 
 fn note(global: &Global) -> String {
