@@ -1,7 +1,7 @@
 //! The reference kernel: candle's own LSTM with its autograd, doing what the fused kernel does. In come weights and windows, out go raw outputs, or
 //! weights one step of training further.
 //!
-//! It is there to be compared with and takes twenty times as long. Its matrix products are, for the recipes there are, smaller than what candle
+//! It is there to be compared with and takes some fifteen times as long. Its matrix products are, for the recipes there are, smaller than what candle
 //! would spread over threads, so a training stays on the thread that it was begun on.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
