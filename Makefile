@@ -4,11 +4,11 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint chaos bench-engine setup-test clean
+.PHONY: help build demo test lint chaos bench-engine bench-forecast setup-test clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
-		printf '  make %-12s %s\n' "$$name" "$$text"; done
+		printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 build: ## the release binary (honours CARGO_TARGET_DIR)
 	cargo build --release -p retainai
@@ -36,6 +36,9 @@ chaos: ## the fault run: kills, stops, cuts off and starves the engine under loa
 
 bench-engine: ## our engine beside bare apalis-redis, BullMQ and arq; writes bench/results/engine.json (BENCH_ARGS="--rounds 1 …")
 	@bench/engine/run.sh $(BENCH_ARGS)
+
+bench-forecast: ## training and answering beside PyTorch, Keras, candle and GARCH; writes bench/results/forecast.json (DATA=DIR, BENCH_ARGS="--rounds 1 …")
+	@DATA="$(DATA)" bench/forecast/run.sh $(BENCH_ARGS)
 
 setup-test: ## only the set-up of `make test`: Redis, PostgreSQL, cargo-nextest
 	@scripts/setup.sh test

@@ -6,6 +6,7 @@ use crate::problem::Problem;
 use crate::replay::finding::{self, Finding, Item, What};
 use crate::words::{MadeByName, Tag};
 use chrono::NaiveDate;
+use forecast::Kernel;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared as SharedFuture};
 use poem::http::StatusCode;
@@ -49,7 +50,7 @@ enum WhatName {
 struct VersionView {
     /// The program's version.
     program: String,
-    /// The version of the kernel's arithmetic.
+    /// The version of the kernel's arithmetic; 0 for the reference kernel.
     kernel: u32,
     /// The recipe, where a model took part.
     recipe: Option<String>,
@@ -248,7 +249,8 @@ fn named(finding: Finding) -> (VerdictName, Vec<DifferenceView>, Option<String>)
 impl ItemView {
     fn of(item: Item) -> Self {
         let (verdict, differences, why) = named(item.finding);
-        let (program, kernel) = forecast::VERSION;
+        // What the reference kernel made is made again by it.
+        let kernel = item.then.as_ref().map_or(Kernel::default(), |then| Kernel::of_version(then.kernel)).version();
         Self {
             step: item.step.as_str().to_owned(),
             what: match item.what {
@@ -263,7 +265,7 @@ impl ItemView {
             why,
             differences,
             version_then: item.then.map(|v| VersionView { program: v.program, kernel: v.kernel, recipe: v.recipe }),
-            version_now: VersionView { program: program.to_owned(), kernel, recipe: item.recipe_now },
+            version_now: VersionView { program: forecast::VERSION.to_owned(), kernel, recipe: item.recipe_now },
         }
     }
 }

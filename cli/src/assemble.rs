@@ -138,6 +138,7 @@ pub async fn work(
             offline: settings.offline,
             history_days: settings.history_days,
             finetune_every: settings.finetune_every,
+            kernel: settings.kernel,
             globals: workers::steps::Globals::default(),
         });
         let bodies = Arc::new(workers::steps::bodies(&workshop, &work.steps));

@@ -2,9 +2,9 @@
 //! scored. Nothing dated after a row's as-of takes part in it, pre-training included.
 
 use crate::{
-    ForecastError, Global, MarketReturns, Model, Models, Recipe, finetune, opens_at,
+    ForecastError, Global, Kernel, MarketReturns, Model, Models, Recipe, finetune, opens_at,
     predict::{Ask, Predicted, predict},
-    pretrain, seed_for, seed_for_exchange,
+    pretrain_by, seed_for, seed_for_exchange,
 };
 use chrono::{NaiveDate, TimeDelta};
 use market::{Doubts, Exchange, Forecast, MadeBy, Series, TargetBasis, Ticker};
@@ -29,11 +29,20 @@ pub struct Backtest {
     pub finetune_every: usize,
     /// Threads to use.
     pub threads: usize,
+    /// Who does the arithmetic.
+    pub kernel: Kernel,
 }
 
 impl Default for Backtest {
     fn default() -> Self {
-        Self { sessions: 250, warm_up: 120, pretrain_every: 63, finetune_every: 5, threads: 1 }
+        Self {
+            sessions: 250,
+            warm_up: 120,
+            pretrain_every: 63,
+            finetune_every: 5,
+            threads: 1,
+            kernel: Kernel::default(),
+        }
     }
 }
 
@@ -46,7 +55,7 @@ pub struct Row {
     pub forecast: Forecast,
     /// The close that came.
     pub close: f64,
-    /// Negative log density given to it, in units of the volatility; smaller is better.
+    /// Negative log density given to it, in units of the volatility; smaller is better. NaN from who gives none.
     pub nll: f64,
 }
 
@@ -77,7 +86,7 @@ impl Backtest {
     }
 
     /// Index of the first bar on which a ticker is operated, and of the first that gets a row.
-    fn span(&self, series: &Series) -> (usize, usize) {
+    pub(crate) fn span(&self, series: &Series) -> (usize, usize) {
         let first = (series.bars().len().saturating_sub(1)).saturating_sub(self.sessions);
         (first.saturating_sub(self.warm_up), first)
     }
@@ -101,7 +110,8 @@ impl Backtest {
         let trained = side_by_side(self.threads, &needed, |session| {
             let known: Vec<Series> = all.iter().map(|series| known(series, *session, *session)).collect();
             let seed = seed_for_exchange(exchange, *session, &recipe.id());
-            let global = pretrain(exchange, &known.iter().collect::<Vec<_>>(), &market.until(*session), recipe, seed)?;
+            let (known, market) = (known.iter().collect::<Vec<_>>(), market.until(*session));
+            let global = pretrain_by(self.kernel, exchange, &known, &market, recipe, seed)?;
             Ok((*session, global))
         })?;
         Ok(trained.into_iter().collect())
@@ -171,7 +181,7 @@ fn recipe_name(recipe: &Recipe) -> &str {
 }
 
 /// The series as it was known in the evening of `session`: actions up to `target` are announced.
-fn known(series: &Series, session: NaiveDate, target: NaiveDate) -> Series {
+pub(crate) fn known(series: &Series, session: NaiveDate, target: NaiveDate) -> Series {
     let keep = series.bars().partition_point(|bar| bar.session <= session);
     let factors = series.factors().iter().filter(|factor| factor.session <= target).copied().collect();
     Series::new(series.ticker().clone(), series.bars()[..keep].to_vec(), factors)
@@ -179,7 +189,7 @@ fn known(series: &Series, session: NaiveDate, target: NaiveDate) -> Series {
 }
 
 /// Does the work of every item on some threads; answers in the order of the items, or the first error.
-fn side_by_side<T: Sync, R: Send>(
+pub(crate) fn side_by_side<T: Sync, R: Send>(
     threads: usize,
     items: &[T],
     work: impl Fn(&T) -> Result<R, ForecastError> + Sync,

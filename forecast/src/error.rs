@@ -105,10 +105,17 @@ pub enum ForecastError {
         /// What was trained.
         what: String,
     },
+    /// The reference kernel could not compute.
+    #[error("the reference kernel failed; the fast one does not need it")]
+    Reference(#[source] Box<candle_core::Error>),
 }
 
 impl ForecastError {
     pub(crate) fn corrupt(what: impl Into<String>) -> Self {
         Self::Corrupt { what: what.into() }
+    }
+
+    pub(crate) fn reference(source: candle_core::Error) -> Self {
+        Self::Reference(Box::new(source))
     }
 }

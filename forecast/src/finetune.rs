@@ -6,12 +6,12 @@ use crate::{
     gate,
     history::History,
     model::Draft,
-    net::{self, Members},
+    net::{self, Members, Space},
     seed::Dice,
     track::{Belief, Track},
 };
 use chrono::NaiveDate;
-use kernel::{Adam, Workspace};
+use kernel::Adam;
 use market::Series;
 
 /// Continues `parent`, or takes a copy of `global` where there is none; both are left as they are. A parent that has become clearly worse than
@@ -45,10 +45,10 @@ pub fn finetune(
             return Err(ForecastError::WrongRecipe { ticker: ticker.clone(), model, asked });
         }
     }
-    let mut space = net::workspace(recipe);
-    let base = base_track(&mut space, global, parent, &history, recipe);
+    let mut space = net::space(recipe, global.kernel());
+    let base = base_track(&mut space, global, parent, &history, recipe)?;
     let parent_draft = parent.map(Model::draft);
-    let own = parent_draft.map(|parent| own_track(&mut space, parent, &history, recipe));
+    let own = parent_draft.map(|parent| own_track(&mut space, parent, &history, recipe)).transpose()?;
     let verdict =
         own.as_ref().zip(parent_draft).map(|(own, parent)| gate::judge(Some((own, parent.since)), &base, &recipe.gate));
     let restarted = verdict.is_some_and(|verdict| verdict.restart);
@@ -60,7 +60,7 @@ pub fn finetune(
             (global.draft.members.clone(), fresh, history.last_session, base.clone())
         }
     };
-    let learnt = learn(&mut space, &mut members, &mut adams, &history, recipe, seed);
+    let learnt = learn(&mut space, &mut members, &mut adams, &history, recipe, seed)?;
     if !members.iter().flatten().chain(adams.iter().flat_map(|adam| &adam.moments)).all(|weight| weight.is_finite()) {
         return Err(ForecastError::NotFinite { ticker: ticker.clone(), what: "a trained weight", session: None });
     }
@@ -89,12 +89,12 @@ pub fn finetune(
 
 /// What the global model said of each session since its cutoff: continued from the parent's record when it is of the same global model.
 pub(crate) fn base_track(
-    space: &mut Workspace,
+    space: &mut Space,
     global: &Global,
     parent: Option<&Model>,
     history: &History,
     recipe: &Recipe,
-) -> Track {
+) -> Result<Track, ForecastError> {
     let known = parent.filter(|parent| parent.global() == global.hash()).map(Model::draft);
     let (mut track, seen) = match known {
         Some(parent) => (parent.base.clone(), parent.as_of),
@@ -102,42 +102,47 @@ pub(crate) fn base_track(
     };
     let newest = history.z.len().saturating_sub(recipe.trust.track_max);
     let first = history.first_after(seen, recipe.look_back).max(newest);
-    let beliefs = foresee(space, &global.draft.members, history, first..history.z.len(), recipe);
+    let beliefs = foresee(space, &global.draft.members, history, first..history.z.len(), recipe)?;
     track.extend(history, first, &beliefs, global.slope(), recipe);
-    track
+    Ok(track)
 }
 
 /// What a model's own line said, up to the end of `history`.
-pub(crate) fn own_track(space: &mut Workspace, model: &Draft, history: &History, recipe: &Recipe) -> Track {
+pub(crate) fn own_track(
+    space: &mut Space,
+    model: &Draft,
+    history: &History,
+    recipe: &Recipe,
+) -> Result<Track, ForecastError> {
     let first = history.first_after(model.as_of, recipe.look_back);
     let first = first.max(history.z.len().saturating_sub(recipe.trust.track_max));
-    let beliefs = foresee(space, &model.members, history, first..history.z.len(), recipe);
+    let beliefs = foresee(space, &model.members, history, first..history.z.len(), recipe)?;
     let mut track = model.own.clone();
     track.extend(history, first, &beliefs, model.slope, recipe);
-    track
+    Ok(track)
 }
 
 /// What the members believe of the returns of `targets`, each from its own window alone; `targets` may end one past the last return.
 pub(crate) fn foresee(
-    space: &mut Workspace,
+    space: &mut Space,
     members: &Members,
     history: &History,
     targets: std::ops::Range<usize>,
     recipe: &Recipe,
-) -> Vec<Belief> {
+) -> Result<Vec<Belief>, ForecastError> {
     let samples: Vec<Sample> = targets.map(|target| Sample { of: 0, target: target as u32 }).collect();
     net::beliefs(space, members, &[history], &samples, recipe)
 }
 
 /// Trains every member on the newest windows and as many older ones, drawn by `seed`.
 fn learn(
-    space: &mut Workspace,
+    space: &mut Space,
     members: &mut Members,
     adams: &mut [Adam],
     history: &History,
     recipe: &Recipe,
     seed: u64,
-) -> Metrics {
+) -> Result<Metrics, ForecastError> {
     let how = &recipe.finetune;
     let end = history.z.len();
     let split = end.saturating_sub(how.newest).max(recipe.look_back);
@@ -162,7 +167,7 @@ fn learn(
                 how.learning_rate,
                 how.norm_max,
                 recipe.look_back,
-            );
+            )?;
             if epoch == 0 {
                 metrics.loss_first += share * loss;
             }
@@ -171,7 +176,7 @@ fn learn(
             }
         }
     }
-    metrics
+    Ok(metrics)
 }
 
 impl Global {

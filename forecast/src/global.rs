@@ -2,14 +2,14 @@
 //! that have none.
 
 use crate::{
-    ForecastError, MarketReturns, Recipe, bytes,
+    ForecastError, Kernel, MarketReturns, Recipe, bytes,
     features::Sample,
     history::History,
-    net::{self, Members},
+    net::{self, Members, Space},
     seed::Dice,
 };
 use chrono::NaiveDate;
-use kernel::{Adam, Workspace};
+use kernel::Adam;
 use market::{Exchange, Series};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -20,6 +20,7 @@ pub struct Global {
     pub(crate) draft: GlobalDraft,
     bytes: Vec<u8>,
     hash: String,
+    kernel: Kernel,
 }
 
 /// All of it but its bytes and their hash.
@@ -61,7 +62,8 @@ impl Global {
     /// Reads what [`Global::to_bytes`] wrote. Anything else, also one changed bit, is an error.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ForecastError> {
         let draft = bytes::decode_global(bytes)?;
-        Ok(Self { draft, hash: hex::encode(Sha256::digest(bytes)), bytes: bytes.to_vec() })
+        let hash = hex::encode(Sha256::digest(bytes));
+        Ok(Self { draft, hash, bytes: bytes.to_vec(), kernel: Kernel::default() })
     }
 
     /// The model as a safetensors file: the same model gives the same bytes, always.
@@ -72,6 +74,17 @@ impl Global {
     /// SHA-256 of the bytes, hex: the model's version.
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// The same model, computed by another kernel from here on, together with the tickers' models that are judged against it.
+    #[must_use]
+    pub fn with_kernel(self, kernel: Kernel) -> Self {
+        Self { kernel, ..self }
+    }
+
+    /// Who computes it. No property of the model: it is not in the bytes.
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
     }
 
     /// Whose tickers it was trained on.
@@ -129,6 +142,21 @@ pub fn pretrain(
     recipe: &Recipe,
     seed: u64,
 ) -> Result<Option<Global>, ForecastError> {
+    pretrain_by(Kernel::default(), exchange, series, market, recipe, seed)
+}
+
+/// [`pretrain`] by a kernel of one's choice, which goes on to compute the model.
+///
+/// # Errors
+/// Those of [`pretrain`], and those of the kernel.
+pub fn pretrain_by(
+    kernel: Kernel,
+    exchange: Exchange,
+    series: &[&Series],
+    market: &MarketReturns,
+    recipe: &Recipe,
+    seed: u64,
+) -> Result<Option<Global>, ForecastError> {
     recipe.check()?;
     let histories: Vec<History> =
         series.iter().filter_map(|one| History::of(one, market, &recipe.scale).ok()).collect();
@@ -144,7 +172,7 @@ pub fn pretrain(
     if learnt.len() < recipe.pretrain.windows_min || held_out.is_empty() {
         return Ok(None);
     }
-    let mut space = net::workspace(recipe);
+    let mut space = net::space(recipe, kernel);
     let mut metrics = GlobalMetrics {
         tickers: histories.len(),
         windows: learnt.len(),
@@ -154,19 +182,19 @@ pub fn pretrain(
     let members: Members = (0..recipe.members)
         .map(|member| {
             let mut dice = Dice::new(seed.wrapping_add(member as u64));
-            let kept = train_member(&mut space, &histories, &learnt, &held_out, recipe, &mut dice);
+            let kept = train_member(&mut space, &histories, &learnt, &held_out, recipe, &mut dice)?;
             metrics.nll_first += kept.nll_first / recipe.members as f64;
             metrics.nll_kept += kept.nll / recipe.members as f64;
             metrics.steps += kept.steps;
-            kept.weights
+            Ok(kept.weights)
         })
-        .collect();
+        .collect::<Result<_, ForecastError>>()?;
     if !members.iter().flatten().all(|weight| weight.is_finite()) || !metrics.nll_kept.is_finite() {
         return Err(ForecastError::Diverged { what: format!("the global model of {exchange}") });
     }
-    let slope = slope(&mut space, &members, &histories, &held_out, recipe);
+    let slope = slope(&mut space, &members, &histories, &held_out, recipe)?;
     let draft = GlobalDraft { exchange, recipe: recipe.clone(), as_of, cutoff, seed, slope, members, metrics };
-    Global::finish(draft).map(Some)
+    Global::finish(draft).map(|global| Some(global.with_kernel(kernel)))
 }
 
 /// Windows up to the cutoff, and a sample of those after it.
@@ -192,19 +220,19 @@ struct Kept {
 }
 
 fn train_member(
-    space: &mut Workspace,
+    space: &mut Space,
     histories: &[&History],
     learnt: &[Sample],
     held_out: &[Sample],
     recipe: &Recipe,
     dice: &mut Dice,
-) -> Kept {
+) -> Result<Kept, ForecastError> {
     let how = &recipe.pretrain;
     let mut weights = net::seeded(recipe, dice);
     let mut adam = Adam::new(weights.len());
     let mut order = learnt.to_vec();
     let shown = order.len().min(how.windows_max);
-    let first = mean_nll(space, &weights, histories, held_out, recipe);
+    let first = mean_nll(space, &weights, histories, held_out, recipe)?;
     let mut kept = Kept { weights: weights.clone(), nll: f64::INFINITY, nll_first: first, steps: 0 };
     for epoch in 0..how.epochs {
         dice.shuffle(&mut order);
@@ -221,36 +249,42 @@ fn train_member(
             rate,
             how.norm_max,
             recipe.look_back,
-        );
-        let nll = mean_nll(space, &weights, histories, held_out, recipe);
+        )?;
+        let nll = mean_nll(space, &weights, histories, held_out, recipe)?;
         if nll < kept.nll {
             (kept.weights, kept.nll) = (weights.clone(), nll);
         }
     }
     kept.steps = adam.steps;
-    kept
+    Ok(kept)
 }
 
 fn mean_nll(
-    space: &mut Workspace,
+    space: &mut Space,
     weights: &[f32],
     histories: &[&History],
     samples: &[Sample],
     recipe: &Recipe,
-) -> f64 {
+) -> Result<f64, ForecastError> {
     let alone = vec![weights.to_vec()];
-    let beliefs = net::beliefs(space, &alone, histories, samples, recipe);
+    let beliefs = net::beliefs(space, &alone, histories, samples, recipe)?;
     let nll = |(belief, sample): (&crate::track::Belief, &Sample)| {
         belief.nll(histories[sample.of as usize].z[sample.target as usize])
     };
-    beliefs.iter().zip(samples).map(nll).sum::<f64>() / samples.len().max(1) as f64
+    Ok(beliefs.iter().zip(samples).map(nll).sum::<f64>() / samples.len().max(1) as f64)
 }
 
 /// Least-squares slope of what came on the mean that was predicted, through the origin.
-fn slope(space: &mut Workspace, members: &Members, histories: &[&History], samples: &[Sample], recipe: &Recipe) -> f64 {
-    let beliefs = net::beliefs(space, members, histories, samples, recipe);
+fn slope(
+    space: &mut Space,
+    members: &Members,
+    histories: &[&History],
+    samples: &[Sample],
+    recipe: &Recipe,
+) -> Result<f64, ForecastError> {
+    let beliefs = net::beliefs(space, members, histories, samples, recipe)?;
     let came = |sample: &Sample| histories[sample.of as usize].z[sample.target as usize];
     let along: f64 = beliefs.iter().map(|belief| belief.mu * belief.mu).sum();
     let together: f64 = beliefs.iter().zip(samples).map(|(belief, sample)| belief.mu * came(sample)).sum();
-    if along < 1e-9 { 0.0 } else { together / along }
+    Ok(if along < 1e-9 { 0.0 } else { together / along })
 }

@@ -23,29 +23,33 @@ mod market_returns;
 mod math;
 mod model;
 mod net;
+mod predecessor;
 mod predict;
 mod recipe;
 mod record;
+mod reference;
 mod scale;
 mod seed;
 mod skill;
 mod student;
 mod track;
 
-/// The version of this program's arithmetic as runs record it: of the program, and of the kernel.
-pub const VERSION: (&str, u32) = (env!("CARGO_PKG_VERSION"), kernel::VERSION);
+/// The version of this program as runs record it, beside [`Kernel::version`].
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub use alarms::{ALARM_SESSIONS, UNSCORED_AFTER, alarms_of, alarms_of_exchange};
 pub use baseline::{METHOD, baseline};
 pub use error::ForecastError;
 pub use finetune::finetune;
 pub use gate::Verdict;
-pub use global::{Global, GlobalMetrics, pretrain};
+pub use global::{Global, GlobalMetrics, pretrain, pretrain_by};
 pub(crate) use history::History;
 pub use history::{HISTORY_CLOSES, input_hash, input_hash_for, input_hash_of_all};
 pub use issue::{Issued, issue, opens_at};
 pub use market_returns::{MARKET_TICKERS_MIN, MarketReturns};
 pub use model::{Metrics, Model};
+pub use net::Kernel;
+pub use predecessor::PREDECESSOR;
 pub use predict::{Ask, Models, Predicted, predict};
 pub use recipe::{Finetune, Gate, INPUTS, Pretrain, Recipe, Trust};
 pub use record::{GIVEN_UP_AFTER, Settled, Since, scored_at, settle};

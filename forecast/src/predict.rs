@@ -173,7 +173,7 @@ fn opinions<'a>(
     let known = own.filter(|own| own.global() == global.hash());
     let after = own.map_or(global.cutoff(), |own| known.map_or_else(|| global.cutoff().min(own.as_of()), Model::as_of));
     let history = History::with_inputs_after(series, market, &recipe.scale, after, recipe.look_back)?;
-    let mut space = net::workspace(recipe);
+    let mut space = net::space(recipe, global.kernel());
     let next = history.z.len();
     let sound = |belief: Belief| {
         let ticker = series.ticker().clone();
@@ -183,8 +183,8 @@ fn opinions<'a>(
             session: None,
         })
     };
-    let base = base_track(&mut space, global, known, &history, recipe);
-    let belief = foresee(&mut space, &global.draft.members, &history, next..next + 1, recipe)[0];
+    let base = base_track(&mut space, global, known, &history, recipe)?;
+    let belief = foresee(&mut space, &global.draft.members, &history, next..next + 1, recipe)?[0];
     let said_by_global = Opinion::of(&base, sound(belief)?, global.slope(), recipe, history.sigma_next())
         .doubted(doubted(MadeBy::Global));
     let mut said_by_own = None;
@@ -193,8 +193,8 @@ fn opinions<'a>(
         Some(own) => {
             own.check_fits(series, last)?;
             let draft = own.draft();
-            let track = own_track(&mut space, draft, &history, own.recipe());
-            let belief = foresee(&mut space, &draft.members, &history, next..next + 1, own.recipe())[0];
+            let track = own_track(&mut space, draft, &history, own.recipe())?;
+            let belief = foresee(&mut space, &draft.members, &history, next..next + 1, own.recipe())?[0];
             let opinion = Opinion::of(&track, sound(belief)?, draft.slope, own.recipe(), history.sigma_next())
                 .doubted(doubted(MadeBy::Own));
             said_by_own = Some((own, opinion));

@@ -185,7 +185,7 @@ impl Track {
 
 /// The value below which `share` of `sorted` lie, by linear interpolation at (n + 1) × share: for n realised sessions this covers the
 /// next one with that share on average, where the plain quantile is a little too narrow. 0 when empty.
-fn empirical(sorted: &[f64], share: f64) -> f64 {
+pub(crate) fn empirical(sorted: &[f64], share: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
     let at = (share * (sorted.len() + 1) as f64 - 1.0).clamp(0.0, last as f64);
     let (below, part) = (at.floor() as usize, at.fract());

@@ -4,7 +4,7 @@ use super::finding::{Finding, Item, What, compare, compare_all};
 use super::{compute, global_model, inputs, market_of, other_inputs};
 use crate::problem::Problem;
 use chrono::{DateTime, Utc};
-use forecast::{Global, MarketReturns, Recipe};
+use forecast::{Global, Kernel, MarketReturns, Recipe};
 use market::{Exchange, MarketSums, Series, Ticker};
 use workflows::Db;
 use workflows::ledger::RunRow;
@@ -37,7 +37,7 @@ pub(super) async fn global(db: &Db, run: &RunRow, made: &Made, made_at: DateTime
     if inputs.finding != Finding::Same {
         return Ok(vec![inputs, item(other_inputs())]);
     }
-    let stored = global_model(db, global).await?.ok();
+    let stored = global_model(db, global, version).await?.ok();
     let recipe = match (&stored, &version.recipe) {
         (Some(stored), _) => stored.recipe().clone(),
         (None, Some(then)) if *then == Recipe::of(exchange).id() => Recipe::of(exchange),
@@ -46,10 +46,10 @@ pub(super) async fn global(db: &Db, run: &RunRow, made: &Made, made_at: DateTime
             return Ok(vec![inputs, item(Finding::NotReplayable(why))]);
         }
     };
-    let (seed, recipe_now) = (*seed, Some(recipe.id()));
+    let (kernel, seed, recipe_now) = (Kernel::of_version(version.kernel), *seed, Some(recipe.id()));
     let trained = compute(move || {
         let learnt: Vec<&Series> = learnt.iter().collect();
-        forecast::pretrain(exchange, &learnt, &market, &recipe, seed)
+        forecast::pretrain_by(kernel, exchange, &learnt, &market, &recipe, seed)
     });
     let finding = match trained.await? {
         Ok(Some(trained)) => {

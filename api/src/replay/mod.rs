@@ -7,7 +7,7 @@ mod ticker;
 
 use crate::problem::Problem;
 use finding::{Difference, Finding, Item, What, compare};
-use forecast::{Global, MarketReturns, Model};
+use forecast::{Global, Kernel, MarketReturns, Model};
 use workflows::Db;
 use workflows::db::StoreResult;
 use workflows::ledger::{RunRow, StepRow};
@@ -70,13 +70,15 @@ fn other_inputs() -> Finding {
     Finding::NotReplayable("what it was made from could not be read again as it was; see the inputs".to_owned())
 }
 
-/// A global model by its hash, or why there is none.
-async fn global_model(db: &Db, hash: &str) -> StoreResult<Result<Global, String>> {
+/// A global model by its hash, to compute by the arithmetic of that version, or why there is none.
+async fn global_model(db: &Db, hash: &str, version: &Version) -> StoreResult<Result<Global, String>> {
     let Some(bytes) = globals::weights(db, hash).await? else {
         let kept = "those of the newest four are kept";
         return Ok(Err(format!("the weights of the global model {hash} are gone; {kept}")));
     };
-    Ok(read(&bytes, hash, "global model", Global::from_bytes, Global::hash))
+    let kernel = Kernel::of_version(version.kernel);
+    let from = |bytes: &[u8]| Global::from_bytes(bytes).map(|global| global.with_kernel(kernel));
+    Ok(read(&bytes, hash, "global model", from, Global::hash))
 }
 
 /// A ticker's own model by its hash, or why there is none.

@@ -38,7 +38,7 @@ pub(super) async fn model(
         Some(hash) => Some(own_model(db, hash, "parent").await?),
         None => None,
     };
-    let (global, parent) = match (global_model(db, global).await?, parent.transpose()) {
+    let (global, parent) = match (global_model(db, global, version).await?, parent.transpose()) {
         (Ok(global), Ok(parent)) => (global, parent),
         (Err(gone), _) | (_, Err(gone)) => return Ok((vec![inputs, item(Finding::NotReplayable(gone))], None)),
     };
@@ -96,7 +96,7 @@ pub(super) async fn forecasts(
         return with(all(&other_inputs()));
     }
     let global = match global {
-        Some(hash) => Some(global_model(db, hash).await?),
+        Some(hash) => Some(global_model(db, hash, version).await?),
         None => None,
     };
     let own = match (own, retrained) {

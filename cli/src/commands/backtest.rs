@@ -7,7 +7,7 @@ use super::import::{Found, look};
 use crate::output::{print_json, table};
 use anyhow::Context;
 use forecast::{
-    Recipe,
+    Kernel, PREDECESSOR, Recipe,
     backtest::{Backtest, Row},
     evaluate::{Realised, score},
 };
@@ -35,9 +35,13 @@ pub struct Asked {
     /// Where a page with tables and plots goes, `report.md`; the folder is made.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
-    /// Also go through this recipe: `poisoned`, a training that ruins models, to see the gate stand up to it.
-    #[arg(long, value_name = "RECIPE", value_parser = ["poisoned"])]
+    /// Also go through this recipe: `poisoned`, a training that ruins models, to see the gate stand up to it; `predecessor`, one scaled
+    /// close per session and an LSTM trained on squared error, as the program before this one had it.
+    #[arg(long, value_name = "RECIPE", value_parser = ["poisoned", PREDECESSOR])]
     recipe: Vec<String>,
+    /// Who does the arithmetic: `fast`, `portable` (the same in plain Rust) or `reference` (candle's LSTM, to compare with).
+    #[arg(long, value_name = "KERNEL", default_value = "fast")]
+    kernel: Kernel,
     /// Threads; as many as there are processors by default.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -72,21 +76,24 @@ pub fn run(asked: &Asked, as_json: bool) -> anyhow::Result<u8> {
 
 fn walk(asked: &Asked, folder: &Folder) -> anyhow::Result<Vec<Row>> {
     let threads = asked.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
-    let backtest = Backtest { sessions: asked.sessions as usize, threads, ..Backtest::default() };
+    let backtest = Backtest { sessions: asked.sessions as usize, threads, kernel: asked.kernel, ..Backtest::default() };
     let mut rows = vec![];
     for (exchange, series) in &folder.series {
         let only: Vec<Ticker> = asked.tickers.iter().filter(|ticker| ticker.exchange() == *exchange).cloned().collect();
         if only.is_empty() && !asked.tickers.is_empty() {
             continue;
         }
-        let poisoned = asked.recipe.iter().map(|_| Recipe::poisoned(*exchange));
-        for recipe in std::iter::once(Recipe::of(*exchange)).chain(poisoned) {
-            let bar = ProgressBar::new(series.len() as u64).with_message(format!("{exchange} {}", recipe.id()));
+        for contender in std::iter::once("served").chain(asked.recipe.iter().map(String::as_str)) {
+            let bar = ProgressBar::new(series.len() as u64).with_message(format!("{exchange} {contender}"));
             let progress = |done: usize, of: usize| {
                 bar.set_length(of as u64);
                 bar.set_position(done as u64);
             };
-            let walked = backtest.walk(*exchange, series, &only, &recipe, &progress);
+            let walked = match contender {
+                PREDECESSOR => backtest.walk_predecessor(series, &only, &progress),
+                "poisoned" => backtest.walk(*exchange, series, &only, &Recipe::poisoned(*exchange), &progress),
+                _ => backtest.walk(*exchange, series, &only, &Recipe::of(*exchange), &progress),
+            };
             bar.finish_and_clear();
             rows.extend(walked.with_context(|| format!("{exchange} could not be gone through"))?);
         }

@@ -5,6 +5,7 @@ mod lineage;
 mod market_data;
 mod oracle;
 mod promises;
+mod reference;
 mod repeat;
 
 use chrono::{DateTime, Days, NaiveDate, Utc};

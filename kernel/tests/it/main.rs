@@ -2,6 +2,7 @@
 
 mod bits;
 mod dice;
+mod difference;
 mod gradients;
 mod learning;
 mod oracle;

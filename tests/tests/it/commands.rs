@@ -162,3 +162,24 @@ async fn a_run_without_any_server_trains_the_model_it_is_forecast_with() {
     let forecast = retainai(home.path(), &["forecast", "NASDAQ:AAPL", "--json"]).output(LIMIT).await.json();
     assert_eq!(forecast["made_by"], "global", "{forecast:#}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backtest_goes_through_the_predecessors_recipe_by_the_kernel_asked_for() {
+    let home = tempfile::tempdir().unwrap();
+    prices(&home.path().join("prices"));
+    let go = |kernel: &'static str| {
+        let backtest = ["backtest", "--data", "prices", "--sessions", "30", "--recipe", "predecessor", "--json"];
+        retainai(home.path(), &[&backtest[..], &["--kernel", kernel]].concat()).output(LIMIT)
+    };
+    let (fast, reference, quick) = (go("fast").await, go("reference").await, go("quick").await);
+    assert_eq!((fast.code, reference.code, quick.code), (Some(0), Some(0), Some(2)), "{fast:#?} {reference:#?}");
+    assert!(quick.stderr.contains("use fast, portable or reference"), "{quick:#?}");
+    let rmse_of = |document: serde_json::Value, model: &str| {
+        let of = |score: &&serde_json::Value| score["exchange"] == "NASDAQ" && score["model"] == model;
+        document["scores"].as_array().unwrap().iter().find(of).unwrap()["rmse_ratio"].as_f64().unwrap()
+    };
+    let [fast, reference] = [fast.json(), reference.json()].map(|said| rmse_of(said, "predecessor"));
+    assert!((fast / reference - 1.0).abs() < 1e-4 && fast != 1.0, "{fast} {reference}");
+    let unknown = retainai(home.path(), &["config"]).env("RETAINAI_KERNEL", "quick").output(LIMIT).await;
+    assert!(unknown.code == Some(2) && unknown.stderr.contains("RETAINAI_KERNEL"), "{unknown:#?}");
+}

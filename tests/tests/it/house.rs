@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which of our crates each of our crates may build on.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("market", &["kernel"]),
     ("kernel", &[]),
     ("forecast", &["market", "kernel"]),
@@ -18,6 +18,8 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("product-tests", &[]),
     // It measures the engine beside bare apalis; nobody builds on it.
     ("bench-engine", &["market", "workflows"]),
+    // It measures training and answering beside candle, PyTorch and Keras; nobody builds on it.
+    ("bench-forecast", &["market", "kernel", "forecast"]),
     // It puts the engine and the API on stage with toy bodies, and harms them; nobody builds on it.
     ("chaos", &["market", "workflows", "api", "product-tests"]),
 ];

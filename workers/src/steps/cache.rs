@@ -38,13 +38,13 @@ impl StepBody for CacheForecast {
             Err(error) => return store_failed(&error),
         };
         let (now, session) = (self.0.engine.market_clock.now(), claim.session);
-        let made_at = self.0.engine.ledger.now();
+        let (made_at, kernel) = (self.0.engine.ledger.now(), self.0.kernel);
         let predicted = self.0.compute.run(&attempt.cancel, move || {
             let market = market.until(series.last_session().unwrap_or_default());
             let models = Models { global: global.as_deref(), own: own.as_ref() };
             let issued = forecast::issue(models, &series, &market, Some(session), now, &doubts)?;
             let made = Made::Forecasts {
-                version: version(global.as_ref().map(|global| global.recipe().id())),
+                version: version(kernel, global.as_ref().map(|global| global.recipe().id())),
                 known,
                 market_hash: market.hash(),
                 input_hash: issued.predicted.served.input_hash.clone(),

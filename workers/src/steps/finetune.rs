@@ -167,7 +167,7 @@ fn train(
         weights: model.to_bytes(),
     };
     let made = Made::Model {
-        version: version(Some(recipe.id())),
+        version: version(global.kernel(), Some(recipe.id())),
         known,
         market_hash: market.hash(),
         input_hash: new.input_hash.clone(),

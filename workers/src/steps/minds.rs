@@ -32,7 +32,7 @@ impl Workshop {
         };
         match Global::from_bytes(&bytes) {
             Ok(global) => {
-                let global = Arc::new(global);
+                let global = Arc::new(global.with_kernel(self.kernel));
                 let mut held = self.globals.0.lock().unwrap_or_else(PoisonError::into_inner);
                 held.retain(|other| other.exchange() != exchange);
                 held.push(global.clone());

@@ -14,6 +14,7 @@ pub use minds::Globals;
 
 use crate::compute::ComputePool;
 use crate::sources::Sources;
+use forecast::Kernel;
 use market::Series;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,8 @@ pub struct Workshop {
     pub history_days: u64,
     /// A ticker's model is continued every so many sessions.
     pub finetune_every: usize,
+    /// Who does the arithmetic of the networks.
+    pub kernel: Kernel,
 }
 
 /// The steps that have a body here.
@@ -85,9 +88,8 @@ async fn series_with_staged(db: &Db, claim: &Claim) -> StoreResult<Option<(Serie
 }
 
 /// The arithmetic of this program, as results record it.
-fn version(recipe: Option<String>) -> Version {
-    let (program, kernel) = forecast::VERSION;
-    Version { program: program.to_owned(), kernel, recipe }
+fn version(kernel: Kernel, recipe: Option<String>) -> Version {
+    Version { program: forecast::VERSION.to_owned(), kernel: kernel.version(), recipe }
 }
 
 /// Our own stores failed: it may pass.

@@ -4,7 +4,7 @@
 use super::{Workshop, store_failed, version};
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
-use forecast::{ForecastError, Global, Issued, MarketReturns, Models, Recipe};
+use forecast::{ForecastError, Global, Issued, Kernel, MarketReturns, Models, Recipe};
 use market::{Doubts, Exchange, Flag, MadeBy, MarketDay, MarketSums, Series, Ticker};
 use std::sync::Arc;
 use workflows::db::StoreResult;
@@ -44,8 +44,9 @@ impl StepBody for Pretrain {
         };
         let (now, session) = (self.0.engine.market_clock.now(), attempt.claim.session);
         let made_at = self.0.engine.ledger.now();
+        let kernel = self.0.kernel;
         let training = self.0.compute.run(&attempt.cancel, move || {
-            let global = train(exchange, &series, &market)?;
+            let global = train(kernel, exchange, &series, &market)?;
             let first = global
                 .as_ref()
                 .map_or_else(Vec::new, |global| first_words(global, &cold, &series, &market, (session, now, made_at)));
@@ -140,12 +141,17 @@ async fn read(db: &Db, exchange: Exchange) -> StoreResult<(Vec<Series>, Vec<Mark
     Ok((series, sums.complete_days(), read))
 }
 
-fn train(exchange: Exchange, series: &[Series], market: &MarketReturns) -> Result<Option<Global>, ForecastError> {
+fn train(
+    kernel: Kernel,
+    exchange: Exchange,
+    series: &[Series],
+    market: &MarketReturns,
+) -> Result<Option<Global>, ForecastError> {
     let recipe = Recipe::of(exchange);
     let last = series.iter().filter_map(Series::last_session).max().unwrap_or_default();
     let seed = forecast::seed_for_exchange(exchange, last, &recipe.id());
     let series: Vec<&Series> = series.iter().collect();
-    forecast::pretrain(exchange, &series, market, &recipe, seed)
+    forecast::pretrain_by(kernel, exchange, &series, market, &recipe, seed)
 }
 
 fn note(global: &Global) -> String {
@@ -165,7 +171,7 @@ fn note(global: &Global) -> String {
 
 fn record(global: &Global, series: &[Series], market: &MarketReturns, read: Vec<Read>) -> Made {
     Made::Global {
-        version: version(Some(global.recipe().id())),
+        version: version(global.kernel(), Some(global.recipe().id())),
         read,
         market_hash: market.hash(),
         input_hash: forecast::input_hash_of_all(&series.iter().collect::<Vec<_>>(), market),

@@ -14,7 +14,7 @@ use uuid::Uuid;
 pub struct Version {
     /// The program's version.
     pub program: String,
-    /// The version of the kernel's arithmetic.
+    /// The version of the kernel's arithmetic; 0 for the reference kernel.
     pub kernel: u32,
     /// Name and version of the recipe; `None` where no model took part.
     pub recipe: Option<String>,
