@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn each_limit_raises_its_alarm_and_nothing_else_does() {
-        let sound = |n: usize| row(|row| row.in80 = n % 5 != 0);
+        let sound = |n: usize| row(|row| row.in80 = !n.is_multiple_of(5));
         assert!(kinds(60, sound).is_empty());
         assert_eq!(kinds(60, |_| row(|_| {})), [AlarmKind::Coverage], "holds every close: too wide");
         let of = |n: usize, change: fn(&mut Scored)| {
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(kinds(60, |n| of(n, |row| row.pit = 0.61)), [AlarmKind::OffCentre]);
         assert_eq!(
             kinds(60, |n| row(|row| {
-                row.in80 = n % 5 != 0;
+                row.in80 = !n.is_multiple_of(5);
                 row.in95 = n >= 3
             })),
             [AlarmKind::Misses]

@@ -77,7 +77,7 @@ pub fn scored_at(forecast: &Forecast, session: NaiveDate, close: f64, scale: f64
     };
     let ours = said(forecast.point, forecast.interval80, forecast.interval95);
     let naive = |baseline: &market::Baseline| said(baseline.point, baseline.interval80, baseline.interval95);
-    let sign = |change: f64| if change > 0.0 { 1 } else { i64::from(change < 0.0) * -1 };
+    let sign = |change: f64| if change > 0.0 { 1 } else { -i64::from(change < 0.0) };
     let call = match forecast.p_up {
         Some(p_up) => sign(p_up - 0.5),
         None if (ours.point - reference).abs() > NO_CALL * reference => sign(ours.point - reference),
