@@ -14,7 +14,7 @@ use workflows::clock::{MarketClock, SystemClock};
 use workflows::exchange_duties::{Seen, look_after, look_after_exchanges};
 use workflows::flow::{Flow, FlowSettings};
 use workflows::history::sweep::keep_house;
-use workflows::ledger::Abandoned;
+use workflows::ledger::{self, Abandoned};
 use workflows::plan::Step;
 use workflows::queue::{MemoryQueue, RedisQueue, ServerCheckError};
 use workflows::{Cache, Db, Engine, EngineSettings, History, Ledger, Queue, Stores, reconciler, scheduler};
@@ -190,6 +190,8 @@ async fn prepare_once(engine: &Engine, db: &Db, settings: &Settings, work: &Work
     db.read_clock().await?;
     if work.migrates {
         db.migrate().await?;
+        // Before the first run is written, so that none of it stays in the partition for what belongs nowhere.
+        ledger::ensure_partitions(db, db.now()).await?;
     }
     let missing = db.missing_migrations().await?;
     anyhow::ensure!(missing == 0, "the database lacks {missing} migrations: run `retainai migrate`");

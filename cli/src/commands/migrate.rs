@@ -37,6 +37,7 @@ pub async fn run(settings: &Settings, check: bool, wait: bool, as_json: bool) ->
 async fn missing_after(db: &Db, check: bool) -> StoreResult<usize> {
     if !check {
         db.migrate().await?;
+        workflows::ledger::ensure_partitions(db, db.now()).await?;
     }
     db.missing_migrations().await
 }

@@ -131,10 +131,10 @@ async fn the_document_needs_no_store() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_step_that_nobody_here_carries_out_is_refused_and_not_waited_for() {
     let home = tempfile::tempdir().unwrap();
-    let refused = retainai(home.path(), &["worker", "--steps", "scrape,settle"]).output(LIMIT).await;
+    let refused = retainai(home.path(), &["worker", "--steps", "scrape,digest"]).output(LIMIT).await;
     assert_eq!(refused.code, Some(2), "{refused:#?}");
     assert!(
-        refused.stderr.contains("does not carry out `settle`") && refused.stderr.contains("cleanup"),
+        refused.stderr.contains("does not carry out `digest`") && refused.stderr.contains("cleanup"),
         "{refused:#?}"
     );
 }

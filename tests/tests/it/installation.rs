@@ -163,6 +163,14 @@ impl Installation {
         eventually(what, LIMIT, || async { (self.number(sql).await == number).then_some(()) }).await;
     }
 
+    /// Waits until every forecast whose close has come is scored, and nothing is under way.
+    pub async fn all_scored(&self) {
+        let waiting = "select count(*) from forecast f where settled is null and exists
+             (select 1 from price_daily p where p.exchange = f.exchange and p.ticker = f.ticker and p.session >= f.target)";
+        self.until("every close to be scored", waiting, 0).await;
+        self.until("no open run", "select count(*) from active", 0).await;
+    }
+
     /// One number from the database.
     pub async fn number(&self, sql: &str) -> i64 {
         let sql = AssertSqlSafe(sql.to_owned());

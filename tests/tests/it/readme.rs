@@ -55,7 +55,7 @@ fn has_the_commands_that_these_tests_run() {
         "export RETAINAI_REDIS_URL=redis://127.0.0.1",
         "retainai migrate --wait",
         "retainai scheduler",
-        "retainai worker --steps scrape,finetune,cache,archive,cleanup,pretrain",
+        "retainai worker --steps scrape,finetune,cache,archive,cleanup,pretrain,settle",
         "retainai api",
     ];
     assert_eq!(commands(), known, "a command that is changed or added must be run here too");

@@ -25,9 +25,7 @@ async fn is_kept(installation: Installation) {
         }
     }
     // Of three sessions two have become closes of forecasts; NEPSE may have been closed on one of them.
-    let waiting = "select count(*) from forecast f where settled is null and exists
-         (select 1 from price_daily p where p.exchange = f.exchange and p.ticker = f.ticker and p.session >= f.target)";
-    installation.until("every close to be scored", waiting, 0).await;
+    installation.all_scored().await;
     assert!(installation.number("select count(*) from score where served").await >= 14);
     assert_eq!(installation.number("select count(*) from score where hindcast").await, 0);
     assert_eq!(installation.number("select count(*) from forecast where settled = 'no_close'").await, 0);

@@ -257,19 +257,25 @@ async fn put_factors(tx: &mut Tx, batch: &Batch, version: i64, now: DateTime<Utc
     Ok(())
 }
 
+const FACTORS: &str =
+    "select session, factor from corporate_action where exchange = $1 and ticker = $2 order by session";
+
+fn factor((session, factor): (NaiveDate, f64)) -> Factor {
+    Factor { session, factor }
+}
+
 /// Every corporate action of the ticker: some may have come before its first bar.
+pub async fn factors(db: &Db, ticker: &Ticker) -> StoreResult<Vec<Factor>> {
+    let (exchange, symbol) = (ticker.exchange().as_str(), ticker.symbol());
+    let rows = on_read!(db, |c| sqlx::query_as(FACTORS).bind(exchange).bind(symbol).fetch_all(c).await);
+    Ok(rows.doing("read the corporate actions")?.into_iter().map(factor).collect())
+}
+
+/// The same, as this transaction sees them.
 async fn read_factors(tx: &mut Tx, ticker: &Ticker) -> StoreResult<Vec<Factor>> {
-    let rows: Vec<(NaiveDate, f64)> = on_tx!(tx, |c| {
-        sqlx::query_as(
-            "select session, factor from corporate_action where exchange = $1 and ticker = $2 order by session",
-        )
-        .bind(ticker.exchange().as_str())
-        .bind(ticker.symbol())
-        .fetch_all(c)
-        .await
-    })
-    .doing("read the corporate actions")?;
-    Ok(rows.into_iter().map(|(session, factor)| Factor { session, factor }).collect())
+    let (exchange, symbol) = (ticker.exchange().as_str(), ticker.symbol());
+    let rows = on_tx!(tx, |c| sqlx::query_as(FACTORS).bind(exchange).bind(symbol).fetch_all(c).await);
+    Ok(rows.doing("read the corporate actions")?.into_iter().map(factor).collect())
 }
 
 async fn read_series_in(tx: &mut Tx, ticker: &Ticker) -> StoreResult<Option<Series>> {

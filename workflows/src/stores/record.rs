@@ -2,7 +2,7 @@
 //! are append-only; a revised close gives another revision.
 
 use super::forecasts::{self, StoredForecast};
-use super::skill;
+use super::{archive, skill};
 use crate::db::{Db, Doing, Rows, StoreResult, Ts, Tx, on_read, on_tx};
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use market::{Exchange, Factor, Scored, Sums, Ticker};
@@ -196,17 +196,7 @@ pub async fn since(db: &Db, ticker: &Ticker, after: NaiveDate) -> StoreResult<(V
             .await
     })
     .doing("read the closes since a forecast")?;
-    let factors: Vec<(NaiveDate, f64)> = on_read!(db, |c| {
-        sqlx::query_as(
-            "select session, factor from corporate_action where exchange = $1 and ticker = $2 order by session",
-        )
-        .bind(ticker.exchange().as_str())
-        .bind(ticker.symbol())
-        .fetch_all(c)
-        .await
-    })
-    .doing("read the corporate actions of a ticker")?;
-    Ok((closes, factors.into_iter().map(|(session, factor)| Factor { session, factor }).collect()))
+    Ok((closes, archive::factors(db, ticker).await?))
 }
 
 /// Writes scores and what has none, and adds the sessions concerned up anew.

@@ -159,20 +159,7 @@ fn ratios(
     let (low, high) = ends.fold((0.995f64, 1.005f64), |(low, high), end| (low.min(end), high.max(end)));
     let room = 0.12 * (high - low);
     let area = sheet(path, height(tickers))?;
-    let mut chart = ChartBuilder::on(&area)
-        .caption(about, ("sans-serif", 16))
-        .margin(14)
-        .x_label_area_size(28)
-        .build_cartesian_2d(low - room..high + room / 4.0, 0.0..tickers.len() as f64)
-        .map_err(unwritten)?;
-    chart
-        .configure_mesh()
-        .disable_y_mesh()
-        .disable_y_axis()
-        .x_labels(8)
-        .light_line_style(WHITE)
-        .draw()
-        .map_err(unwritten)?;
+    let mut chart = lines(&area, about, tickers, low - room..high + room / 4.0)?;
     let top = tickers.len() as f64;
     chart.draw_series(LineSeries::new([(1.0, 0.0), (1.0, top)], BLACK.mix(0.6))).map_err(unwritten)?;
     for (at, ticker) in tickers.iter().enumerate() {
@@ -180,7 +167,6 @@ fn ratios(
         let (ratio, range) = of(ticker);
         let (low, high) = range.map_or((ratio, ratio), |range| (range.lo, range.hi));
         chart.draw_series([ErrorBar::new_horizontal(y, low, ratio, high, BLUE.filled(), 8)]).map_err(unwritten)?;
-        named(&mut chart, &ticker.name, y)?;
     }
     area.present().map_err(unwritten)
 }
@@ -191,30 +177,33 @@ type Chart<'a, 'b> = ChartContext<
     Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>,
 >;
 
-/// The ticker's name at the left end of its line.
-fn named(chart: &mut Chart<'_, '_>, name: &str, y: f64) -> anyhow::Result<()> {
-    let left = chart.x_range().start;
-    chart.draw_series([Text::new(name.to_owned(), (left, y + 0.25), ("sans-serif", 13))]).map_err(unwritten)?;
-    Ok(())
+/// An empty chart with a line for each ticker, its name at the left end.
+fn lines<'a, 'b>(
+    area: &'a Area<'b>,
+    about: &str,
+    tickers: &[OfTicker],
+    across: std::ops::Range<f64>,
+) -> anyhow::Result<Chart<'a, 'b>> {
+    let (left, top) = (across.start, tickers.len() as f64);
+    let mut chart = ChartBuilder::on(area)
+        .caption(about, ("sans-serif", 16))
+        .margin(14)
+        .x_label_area_size(28)
+        .build_cartesian_2d(across, 0.0..top)
+        .map_err(unwritten)?;
+    let mut mesh = chart.configure_mesh();
+    mesh.disable_y_mesh().disable_y_axis().x_labels(8).light_line_style(WHITE).draw().map_err(unwritten)?;
+    let name = |(at, ticker): (usize, &OfTicker)| {
+        Text::new(ticker.name.clone(), (left, top - at as f64 - 0.25), ("sans-serif", 13))
+    };
+    chart.draw_series(tickers.iter().enumerate().map(name)).map_err(unwritten)?;
+    Ok(chart)
 }
 
 /// One line for each ticker: the shares that its intervals held, beside what they promise.
 fn coverage(path: &Path, about: &str, tickers: &[OfTicker]) -> anyhow::Result<()> {
     let area = sheet(path, height(tickers))?;
-    let mut chart = ChartBuilder::on(&area)
-        .caption(about, ("sans-serif", 16))
-        .margin(14)
-        .x_label_area_size(28)
-        .build_cartesian_2d(0.62..1.0, 0.0..tickers.len() as f64)
-        .map_err(unwritten)?;
-    chart
-        .configure_mesh()
-        .disable_y_mesh()
-        .disable_y_axis()
-        .x_labels(8)
-        .light_line_style(WHITE)
-        .draw()
-        .map_err(unwritten)?;
+    let mut chart = lines(&area, about, tickers, 0.62..1.0)?;
     let top = tickers.len() as f64;
     for (level, colour) in [(0.8, BLUE), (0.95, RED)] {
         chart.draw_series(LineSeries::new([(level, 0.0), (level, top)], colour.mix(0.6))).map_err(unwritten)?;
@@ -223,9 +212,6 @@ fn coverage(path: &Path, about: &str, tickers: &[OfTicker]) -> anyhow::Result<()
             let place = (held, top - at as f64 - 0.5);
             chart.draw_series([Circle::new(place, 4, colour.filled())]).map_err(unwritten)?;
         }
-    }
-    for (at, ticker) in tickers.iter().enumerate() {
-        named(&mut chart, &ticker.name, top - at as f64 - 0.5)?;
     }
     area.present().map_err(unwritten)
 }

@@ -43,6 +43,10 @@ pub(in crate::ledger) async fn claim(
             None => drop(wanted.insert((message.run, message.step, message.generation))),
         }
     }
+    // All in one order, also those that are set aside: a reclaim or a renewal that wants some of them waits, and nobody waits for each other.
+    let touched = wanted.iter().map(|(run, step, _)| (*run, *step));
+    let aside = parked.iter().map(|(message, _)| *message).chain(foreign.iter().copied());
+    super::lock_steps(&mut tx, touched.chain(aside.map(|message| (message.run, message.step)))).await?;
     park(&mut tx, &parked).await?;
     put_off(&mut tx, &foreign, now + PUT_OFF).await?;
     let held = take(&mut tx, &wanted, owner, lease_until).await?;
@@ -157,7 +161,6 @@ async fn take(
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    super::lock_steps(tx, wanted.iter().map(|(run, step, _)| (*run, *step))).await?;
     on_tx!(tx, |c| {
         let mut query = QueryBuilder::new("with wanted (w_run, w_step, w_generation) as (");
         query.push_rows(wanted.iter().map(|(run, step, generation)| row![*run, step.as_str(), *generation]).collect());

@@ -117,8 +117,12 @@ async fn become_active(
 /// would be ended as a deadlock. SQLite has one writer.
 async fn lock_steps(tx: &mut Tx, steps: impl Iterator<Item = (Uuid, Step)>) -> StoreResult<()> {
     let Tx::Pg(pg) = tx else { return Ok(()) };
+    let steps: Vec<_> = steps.map(|(run, step)| row![run, step.as_str()]).collect();
+    if steps.is_empty() {
+        return Ok(());
+    }
     let mut query = QueryBuilder::new("select 1 from step where (run_id, step) in (");
-    query.push_rows(steps.map(|(run, step)| row![run, step.as_str()]).collect());
+    query.push_rows(steps);
     query.push(") order by run_id, step for no key update");
     query.build().execute(&mut **pg).await.doing("lock steps")?;
     Ok(())
