@@ -163,7 +163,7 @@ impl Recipe {
             gate: Gate {
                 sessions: 60,
                 sessions_min: 20,
-                adopt: 1.0,
+                adopt: 0.9,
                 restart: 2.0,
                 coverage: (0.70, 0.90),
                 baseline: 1.05,
