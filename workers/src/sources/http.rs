@@ -2,6 +2,7 @@
 //! into text or a typed error.
 
 use super::error::SourceErrorKind as Kind;
+use super::markers;
 use chrono::DateTime;
 use reqwest::{
     Client, Method, StatusCode, Url,
@@ -128,7 +129,7 @@ impl PoliteClient {
             jar.set_cookies(&mut answer.headers().get_all(header::SET_COOKIE).iter(), answer.url());
         }
         let judged = match judge_status(answer.status(), answer.headers()) {
-            Ok(()) => read_body(answer).await.and_then(|text| judge_body(&text).map(|()| text)),
+            Ok(()) => read_body(answer).await.and_then(|text| markers::judge(&text).map(|()| text)),
             Err(kind) => Err(kind),
         };
         judged.map_err(|kind| self.with_rest(kind))
@@ -227,27 +228,6 @@ async fn read_body(mut answer: reqwest::Response) -> Result<String, Kind> {
     String::from_utf8(body).map_err(|e| Kind::Parse(format!("not UTF-8 ({e})")))
 }
 
-/// Refusals that come with status 200.
-fn judge_body(text: &str) -> Result<(), Kind> {
-    let head: String = text.chars().take(4_000).collect();
-    let says = |marker: &str| head.contains(marker);
-    // On a page of many rows these words may stand anywhere; a refusal is short.
-    let short = text.len() < 4_000;
-    if short && (says("Too Many Requests") || says("Exceeded the daily hits limit")) {
-        return Err(Kind::RateLimited { retry_after: None });
-    }
-    if says("<title>Just a moment") || says("cf-challenge") || says("cf_chl_opt") {
-        return Err(Kind::Blocked("a challenge page for browsers".to_owned()));
-    }
-    if says("CSRF token mismatch") {
-        return Err(Kind::SessionExpired);
-    }
-    if short && says("Will be right back") {
-        return Err(Kind::Transport("the site says that it will be right back".to_owned()));
-    }
-    Ok(())
-}
-
 fn unreachable_site(error: &reqwest::Error) -> Kind {
     if error.is_redirect() {
         return Kind::Blocked("it redirects without end".to_owned());
@@ -295,15 +275,6 @@ mod tests {
         ]);
         assert_eq!(retry_after(&date), Some(Duration::from_secs(90)));
         assert_eq!(retry_after(&headers(&[(header::RETRY_AFTER, "soon")])), None);
-    }
-
-    #[test]
-    fn refusals_with_status_200_are_known_by_their_words() {
-        assert!(matches!(judge_body("Too Many Requests\r\n"), Err(Kind::RateLimited { .. })));
-        assert!(matches!(judge_body("Exceeded the daily hits limit"), Err(Kind::RateLimited { .. })));
-        assert!(matches!(judge_body("<html><title>Just a moment...</title>"), Err(Kind::Blocked(_))));
-        assert_eq!(judge_body(r#"{"message":"CSRF token mismatch."}"#), Err(Kind::SessionExpired));
-        assert_eq!(judge_body(&format!("{{\"news\":\"Too Many Requests\"}}{}", " ".repeat(5_000))), Ok(()));
     }
 
     #[test]

@@ -4,7 +4,11 @@
 mod csv;
 mod error;
 mod http;
+mod markers;
+pub mod merolagani_page;
+pub mod nasdaq_page;
 mod overlap;
+pub mod saved_page;
 mod sharesansar;
 pub mod sharesansar_page;
 mod yahoo;
