@@ -56,12 +56,14 @@ pub(crate) struct Question<'a> {
     pub form: Option<&'a [(&'a str, String)]>,
     /// Cookies of the session that this question belongs to.
     pub jar: Option<&'a Jar>,
+    /// A limit of its own, where the general one is too long.
+    pub timeout: Option<Duration>,
 }
 
 impl Question<'_> {
     /// A plain GET.
     pub(crate) fn get(url: Url) -> Self {
-        Self { method: Method::GET, url, headers: HeaderMap::new(), form: None, jar: None }
+        Self { method: Method::GET, url, headers: HeaderMap::new(), form: None, jar: None, timeout: None }
     }
 }
 
@@ -123,6 +125,9 @@ impl PoliteClient {
         }
         if let Some(form) = question.form {
             request = request.form(form);
+        }
+        if let Some(timeout) = question.timeout {
+            request = request.timeout(timeout.min(self.manners.timeout));
         }
         let answer = request.send().await.map_err(|e| unreachable_site(&e))?;
         if let Some(jar) = question.jar {

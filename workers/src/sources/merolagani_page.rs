@@ -25,6 +25,11 @@ pub struct HistoryPage {
 }
 
 impl Form {
+    /// The number of the page shown, as the pager counts.
+    pub fn current_page(&self) -> Option<usize> {
+        self.hidden.iter().find(|(name, _)| name.ends_with("hdnCurrentPage"))?.1.trim().parse().ok()
+    }
+
     /// The symbol that the page is about, upper case; `None` where a partial answer leaves it out.
     pub fn symbol(&self) -> Option<String> {
         let value = self.hidden.iter().find(|(name, _)| name.ends_with("hdnStockSymbol"))?.1;
@@ -135,6 +140,7 @@ impl<'a> Answer<'a> {
                 "hiddenField" => fields.push((id, content)),
                 // It sends us somewhere else: to its front door, or to a form.
                 "pageRedirect" => return Err(Kind::SessionExpired),
+                "error" if content.to_ascii_lowercase().contains("viewstate") => return Err(Kind::SessionExpired),
                 "error" => {
                     return Err(Kind::Transport(format!("the site reports error {id}: {}", first_words(content))));
                 }
@@ -266,6 +272,7 @@ mod tests {
         );
         assert_eq!(parse_history("11|pageRedirect||/Login.aspx|"), Err(Kind::SessionExpired));
         assert!(matches!(parse_history("5|error|500|wrong|"), Err(Kind::Transport(_))));
+        assert_eq!(parse_history("16|error|500|Viewstate is bad|"), Err(Kind::SessionExpired));
         let whole_table = table(TITLES, &[ROW]);
         let (cut, read) = (partial(&whole_table), parse_history(&whole_table).unwrap());
         assert!(
