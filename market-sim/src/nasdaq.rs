@@ -67,12 +67,22 @@ pub fn historical(
 }
 
 fn row(row: &Row) -> Value {
-    let dollars = |value: f64| format!("${}", money(value));
+    let dollars = |value: f64| format!("${}", price(value));
     let volume = money(row.volume);
     json!({
         "date": row.session.format("%m/%d/%Y").to_string(), "close": dollars(row.close),
         "volume": volume.split('.').next(), "open": dollars(row.open), "high": dollars(row.high), "low": dollars(row.low),
     })
+}
+
+/// Two decimals, or four where there are more than two.
+fn price(value: f64) -> String {
+    let exact = format!("{value:.4}");
+    let decimals = exact.rsplit('.').next().unwrap_or_default().trim_end_matches('0');
+    match money(value.trunc()).split_once('.') {
+        Some((whole, _)) if decimals.len() > 2 => format!("{whole}.{decimals}"),
+        _ => money(value),
+    }
 }
 
 /// What it says of a symbol that it does not know, with HTTP 200.

@@ -13,8 +13,9 @@ pub(crate) fn judge(text: &str) -> Result<(), Kind> {
     let head: String = text.chars().take(SHORT).collect::<String>().to_ascii_lowercase();
     let short = text.len() < SHORT;
     let title = title_of(&head);
+    let ours = OURS.iter().any(|mark| head.contains(mark));
     // In few words, or as the title of a longer page.
-    let says = |marker: &str| title.contains(marker) || short && head.contains(marker);
+    let says = |marker: &str| title.contains(marker) || short && !ours && head.contains(marker);
     let blocked = |what: &str| Err(Kind::Blocked(what.to_owned()));
     if says("too many requests") || says("exceeded the daily hits limit") || says("rate limit exceeded") {
         return Err(Kind::RateLimited { retry_after: None });

@@ -120,7 +120,7 @@ impl Merolagani {
         let bars: Vec<Bar> = by_session.into_values().collect();
         // What it calls the close is the last trade: where that differs from the archive's close in several sessions, it is no substitute.
         let bars = match overlap::compare(&bars, &ask.known) {
-            Overlap::Agrees => overlap::news(bars, &ask.known),
+            Overlap::Agrees => overlap::later(bars, &ask.known),
             Overlap::Apart if ask.known.is_empty() => bars,
             Overlap::Apart => {
                 let got = "a history without any of the archived sessions".to_owned();

@@ -10,6 +10,7 @@ pub mod merolagani_page;
 mod nasdaq;
 pub mod nasdaq_page;
 mod overlap;
+mod robots;
 pub mod saved_page;
 mod sharesansar;
 pub mod sharesansar_page;

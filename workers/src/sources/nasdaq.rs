@@ -90,7 +90,7 @@ fn joined(mut bars: Vec<Bar>, ask: &Ask, refused: &mut Vec<String>) -> Result<Ve
             bars.drain(..at);
         }
     }
-    Ok(overlap::news(bars, &ask.known))
+    Ok(overlap::later(bars, &ask.known))
 }
 
 /// Where the newest jump lies that may be a split.
