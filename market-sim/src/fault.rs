@@ -71,6 +71,8 @@ pub enum FaultKind {
     Endless,
     /// A challenge for browsers, with status 200.
     Challenge,
+    /// The robots.txt that all sites share asks everybody to stay away.
+    Disallow,
     /// Nothing: switches the site's fault off.
     None,
 }
@@ -112,7 +114,7 @@ impl Fault {
             FaultKind::Csrf => matches!(page, Page::History | Page::Tab),
             FaultKind::Stale | FaultKind::Empty => !matches!(page, Page::Company | Page::Detail),
             FaultKind::WrongSymbol => matches!(page, Page::Chart | Page::Company | Page::Quote | Page::Detail),
-            FaultKind::None => false,
+            FaultKind::None | FaultKind::Disallow => false,
         }
     }
 }
@@ -151,6 +153,11 @@ impl FaultBook {
         Some(taken)
     }
 
+    /// Whether robots.txt asks everybody to stay away.
+    pub fn forbids(&self) -> bool {
+        self.on.values().any(|fault| fault.kind == FaultKind::Disallow)
+    }
+
     /// The counts so far.
     pub fn requests(&self) -> &Requests {
         &self.requests
@@ -178,7 +185,7 @@ mod tests {
         assert_eq!(fault, Fault::new(Site::Yahoo, FaultKind::TooMany).times(2));
         for kind in ["500", "slow", "layout22", "layout21", "layout_changed", "csrf", "stale", "empty", "wrong_symbol"]
             .iter()
-            .chain(&["gzip_bomb", "endless", "challenge", "truncate"])
+            .chain(&["gzip_bomb", "endless", "challenge", "truncate", "disallow"])
         {
             let text = format!(r#"{{"site":"sharesansar","kind":"{kind}"}}"#);
             assert!(serde_json::from_str::<Fault>(&text).is_ok(), "{kind}");

@@ -183,8 +183,11 @@ async fn tab(
 }
 
 #[handler]
-async fn robots() -> &'static str {
-    "User-agent: *\nDisallow: /sim/\n"
+async fn robots(Data(site): Shared<'_>) -> &'static str {
+    match lock(&site.faults).forbids() {
+        true => "User-agent: *\nDisallow: /\n",
+        false => "User-agent: *\nDisallow: /sim/\n",
+    }
 }
 
 #[handler]

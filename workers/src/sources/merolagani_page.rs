@@ -2,9 +2,9 @@
 //! price history, the fields that the next request must bring back, and the symbol that it is about.
 
 use super::error::SourceErrorKind as Kind;
+use super::html::{document, selector, text_of};
 use chrono::NaiveDate;
 use market::{RawBar, parse_number};
-use scraper::{ElementRef, Html, Selector};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ impl Form {
 /// Those of a partial answer that is a refusal or does not add up.
 pub fn parse_form(text: &str) -> Result<Form, Kind> {
     let answer = Answer::of(text)?;
-    let page = Html::parse_document(&answer.html);
+    let page = document(&answer.html)?;
     let mut form = Form::default();
     for input in page.select(&selector("input[type=hidden]")) {
         if let Some(name) = input.value().attr("name") {
@@ -64,12 +64,12 @@ pub fn parse_history(text: &str) -> Result<HistoryPage, Kind> {
     if answer.html.split_once("divDataPrice").is_some_and(|(_, table)| !table.contains("</table>")) {
         return Err(Kind::Parse("the table does not end".to_owned()));
     }
-    let page = Html::parse_document(&answer.html);
+    let page = document(&answer.html)?;
     let table = page
         .select(&selector("[id$=divDataPrice] table"))
         .next()
         .ok_or_else(|| Kind::layout("a table in `divDataPrice`", "none"))?;
-    let headers: Vec<String> = table.select(&selector("th")).map(text_of).collect();
+    let headers: Vec<String> = table.select(&selector("th")).map(|e| text_of(&e)).collect();
     let find = |name: &str| headers.iter().position(|h| h.trim_end_matches('.').eq_ignore_ascii_case(name));
     let need = |name: &str| find(name).ok_or_else(|| Kind::layout(format!("a column `{name}`"), headers.join(", ")));
     let (date_at, ltp_at) = (need("Date")?, find("LTP"));
@@ -80,7 +80,7 @@ pub fn parse_history(text: &str) -> Result<HistoryPage, Kind> {
     let columns = [need("Open")?, need("High")?, need("Low")?, close_at, need("Qty")?];
     let mut read = HistoryPage::default();
     for row in table.select(&selector("tr")) {
-        let cells: Vec<String> = row.select(&selector("td")).map(text_of).collect();
+        let cells: Vec<String> = row.select(&selector("td")).map(|e| text_of(&e)).collect();
         if cells.is_empty() || cells.len() == 1 && cells[0].to_ascii_lowercase().contains("no record") {
             continue;
         }
@@ -197,14 +197,6 @@ fn units(text: &str, count: usize) -> Option<usize> {
 
 fn first_words(text: &str) -> String {
     text.chars().take(120).collect()
-}
-
-fn text_of(element: ElementRef<'_>) -> String {
-    element.text().collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn selector(css: &str) -> Selector {
-    Selector::parse(css).expect("a selector written in this file")
 }
 
 #[cfg(test)]

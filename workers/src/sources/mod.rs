@@ -3,6 +3,7 @@
 
 mod csv;
 mod error;
+mod html;
 mod http;
 mod markers;
 mod merolagani;

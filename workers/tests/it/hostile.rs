@@ -82,3 +82,14 @@ async fn a_page_of_the_session_before_brings_nothing_and_hides_nothing() {
         assert_eq!(bench.fetch(&known).await.unwrap().bars.last().map(|bar| bar.session), Some(session), "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_site_whose_robots_txt_asks_us_to_stay_away_is_left_alone() {
+    for name in WEB {
+        let bench = Bench::new(name).await;
+        bench.sim.fault(Fault::new(bench.site.unwrap(), FaultKind::Disallow));
+        let refused = bench.fetch(&[]).await.unwrap_err();
+        assert!(matches!(refused.kind, Kind::Blocked(_)) && refused.to_string().contains("robots.txt"), "{refused}");
+        assert!(bench.sim.requests().is_empty(), "{name}: nothing but robots.txt was asked for");
+    }
+}

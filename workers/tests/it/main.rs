@@ -2,5 +2,6 @@
 
 mod captures;
 mod hostile;
+mod mutated;
 mod silence;
 mod sources;
