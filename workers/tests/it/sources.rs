@@ -267,3 +267,14 @@ async fn a_split_brings_the_whole_history_anew() {
     let at = after.binary_search_by_key(&before[0].session, |bar| bar.session).unwrap();
     assert!((after[at].close / before[0].close - 0.5).abs() < 0.001);
 }
+
+#[tokio::test]
+async fn all_of_a_history_is_read_and_a_page_that_repeats_ends_it() {
+    for name in ["sharesansar", "merolagani"] {
+        let bench = Bench::new(name).await;
+        let ask = Ask { history_from: "1995-01-01".parse().unwrap(), ..bench.ask(&[]) };
+        let read: Vec<NaiveDate> = bench.source.fetch(&ask).await.unwrap().bars.iter().map(|bar| bar.session).collect();
+        let truth: Vec<NaiveDate> = bench.truth().iter().map(|bar| bar.session).collect();
+        assert!(read == truth && truth.len() > 500, "{name}: {} of {}", read.len(), truth.len());
+    }
+}
