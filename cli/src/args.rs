@@ -125,6 +125,11 @@ pub enum Command {
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
+    /// Look at what a price source's pages say.
+    Source {
+        #[command(subcommand)]
+        what: crate::commands::source::Sources,
+    },
     /// Go through the past day by day, as the product would have, and score it; needs no installation.
     Backtest(crate::commands::backtest::Asked),
     /// Look at every way in which this set-up can be wrong; exit 1 when there is a problem.

@@ -22,6 +22,16 @@ fn main() -> ExitCode {
         eprintln!("retainai: another TLS provider is installed already");
         return ExitCode::from(1);
     }
+    // It needs no settings, so wrong ones are no reason not to read a page.
+    if let Command::Source { what } = &args.command {
+        return match commands::source::run(what, args.json) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => {
+                eprintln!("retainai: {error:#}");
+                ExitCode::from(1)
+            }
+        };
+    }
     let settings = match Settings::read(&args.overrides()) {
         Ok(settings) => settings,
         Err(error) if matches!(args.command, Command::Doctor { .. }) => {
@@ -76,6 +86,7 @@ async fn dispatch(args: Args, settings: Settings) -> anyhow::Result<u8> {
         Command::Tickers { what } => commands::tickers::run(&settings, what, json).await,
         Command::Import { folder } => commands::import::run(&settings, &folder, json).await,
         Command::Doctor { online } => commands::doctor::run(&settings, online, json).await,
+        Command::Source { what } => commands::source::run(&what, json),
         Command::Backtest(asked) => tokio::task::spawn_blocking(move || commands::backtest::run(&asked, json)).await?,
         Command::Config => commands::config::run(&settings, json),
         Command::Openapi => {

@@ -58,10 +58,20 @@ pub const SPECS: &[Spec] = &[
     ),
     spec("offline", "false", "send no request at all"),
     spec("market_clock_url", "", "take the market's time from this address (the demo); empty: the real time"),
-    spec("nasdaq_sources", "yahoo", "sources for NASDAQ in order: yahoo, csv"),
-    spec("nepse_sources", "sharesansar", "sources for NEPSE in order: sharesansar, csv"),
+    spec(
+        "nasdaq_sources",
+        "yahoo,nasdaq",
+        "sources for NASDAQ in order, the next when one fails: yahoo, nasdaq (api.nasdaq.com), csv",
+    ),
+    spec(
+        "nepse_sources",
+        "sharesansar,merolagani",
+        "sources for NEPSE in order, the next when one fails: sharesansar, merolagani, csv",
+    ),
     spec("yahoo_url", "https://query1.finance.yahoo.com", "base address of the Yahoo chart source"),
+    spec("nasdaq_url", "https://api.nasdaq.com", "base address of the source nasdaq"),
     spec("sharesansar_url", "https://www.sharesansar.com", "base address of the ShareSansar source"),
+    spec("merolagani_url", "https://merolagani.com", "base address of the merolagani source"),
     spec("csv_dir", "", "folder of the csv source, holding EXCHANGE/TICKER.csv"),
     spec("contact", "", "address put into the User-Agent, so that a site's owner can reach you"),
     spec(
@@ -390,7 +400,9 @@ fn sources(r: &Reader<'_>) -> Result<workers::sources::SourceSettings, SettingsE
     let csv_dir = r.optional("csv_dir").map(PathBuf::from);
     let mut settings = workers::sources::SourceSettings {
         yahoo_url: r.text("yahoo_url").to_owned(),
+        nasdaq_url: r.text("nasdaq_url").to_owned(),
         sharesansar_url: r.text("sharesansar_url").to_owned(),
+        merolagani_url: r.text("merolagani_url").to_owned(),
         user_agent_contact: r.optional("contact"),
         limit: source_limit(r)?,
         csv_dir,
@@ -399,8 +411,8 @@ fn sources(r: &Reader<'_>) -> Result<workers::sources::SourceSettings, SettingsE
     for (key, exchange) in [("nasdaq_sources", Exchange::Nasdaq), ("nepse_sources", Exchange::Nepse)] {
         let named: Vec<String> = r.list(key)?;
         let known: &[&str] = match exchange {
-            Exchange::Nasdaq => &["yahoo", "csv"],
-            Exchange::Nepse => &["sharesansar", "csv"],
+            Exchange::Nasdaq => &["yahoo", "nasdaq", "csv"],
+            Exchange::Nepse => &["sharesansar", "merolagani", "csv"],
         };
         if let Some(unknown) = named.iter().find(|n| !known.contains(&n.as_str())) {
             return Err(r.wrong(key, &format!("`{unknown}` is no source for {exchange}; use {}", known.join(", "))));

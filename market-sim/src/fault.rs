@@ -9,8 +9,12 @@ use std::collections::BTreeMap;
 pub enum Site {
     /// The chart API of Yahoo.
     Yahoo,
+    /// api.nasdaq.com.
+    Nasdaq,
     /// ShareSansar.
     Sharesansar,
+    /// merolagani.
+    Merolagani,
 }
 
 /// A kind of page of one of the sites.
@@ -25,6 +29,12 @@ pub enum Page {
     Company,
     /// ShareSansar's `/company-price-history`.
     History,
+    /// The `/api/quote/{symbol}/historical` of api.nasdaq.com.
+    Quote,
+    /// merolagani's `/CompanyDetail.aspx` as it opens.
+    Detail,
+    /// The same, posted back.
+    Tab,
 }
 
 /// What goes wrong.
@@ -55,6 +65,14 @@ pub enum FaultKind {
     WrongSymbol,
     /// Only the first half of the page.
     Truncate,
+    /// A small answer that becomes a huge one when it is unpacked.
+    GzipBomb,
+    /// An answer that never ends.
+    Endless,
+    /// A challenge for browsers, with status 200.
+    Challenge,
+    /// The robots.txt that all sites share asks everybody to stay away.
+    Disallow,
     /// Nothing: switches the site's fault off.
     None,
 }
@@ -90,12 +108,13 @@ impl Fault {
     fn shows_on(&self, page: Page) -> bool {
         match self.kind {
             FaultKind::TooMany | FaultKind::Broken | FaultKind::Slow | FaultKind::Truncate => true,
+            FaultKind::GzipBomb | FaultKind::Endless | FaultKind::Challenge => true,
             FaultKind::Layout22 | FaultKind::Layout21 => page == Page::Today,
-            FaultKind::LayoutChanged => matches!(page, Page::Today | Page::Chart),
-            FaultKind::Csrf => page == Page::History,
-            FaultKind::Stale | FaultKind::Empty => page != Page::Company,
-            FaultKind::WrongSymbol => matches!(page, Page::Chart | Page::Company),
-            FaultKind::None => false,
+            FaultKind::LayoutChanged => matches!(page, Page::Today | Page::Chart | Page::Quote | Page::Tab),
+            FaultKind::Csrf => matches!(page, Page::History | Page::Tab),
+            FaultKind::Stale | FaultKind::Empty => !matches!(page, Page::Company | Page::Detail),
+            FaultKind::WrongSymbol => matches!(page, Page::Chart | Page::Company | Page::Quote | Page::Detail),
+            FaultKind::None | FaultKind::Disallow => false,
         }
     }
 }
@@ -134,6 +153,11 @@ impl FaultBook {
         Some(taken)
     }
 
+    /// Whether robots.txt asks everybody to stay away.
+    pub fn forbids(&self) -> bool {
+        self.on.values().any(|fault| fault.kind == FaultKind::Disallow)
+    }
+
     /// The counts so far.
     pub fn requests(&self) -> &Requests {
         &self.requests
@@ -160,6 +184,8 @@ mod tests {
         let fault: Fault = serde_json::from_str(r#"{"site":"yahoo","kind":"429","times":2}"#).unwrap();
         assert_eq!(fault, Fault::new(Site::Yahoo, FaultKind::TooMany).times(2));
         for kind in ["500", "slow", "layout22", "layout21", "layout_changed", "csrf", "stale", "empty", "wrong_symbol"]
+            .iter()
+            .chain(&["gzip_bomb", "endless", "challenge", "truncate", "disallow"])
         {
             let text = format!(r#"{{"site":"sharesansar","kind":"{kind}"}}"#);
             assert!(serde_json::from_str::<Fault>(&text).is_ok(), "{kind}");

@@ -5,6 +5,8 @@
 mod clock;
 pub mod demo;
 mod fault;
+mod merolagani;
+mod nasdaq;
 mod nepse;
 mod server;
 mod sharesansar;

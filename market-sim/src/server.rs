@@ -3,13 +3,16 @@
 use crate::{
     clock::{Clock, ClockView, Move},
     fault::{Fault, FaultBook, FaultKind, Page, Requests, Site},
+    merolagani::{self, DetailForm, DetailQuery},
+    nasdaq::{self, HistoryQuery},
     sharesansar::{self, HistoryForm},
     world::World,
     yahoo::{self, ChartQuery},
 };
+use flate2::{Compression, write::GzEncoder};
 use market::Exchange;
 use poem::{
-    EndpointExt, IntoEndpoint, IntoResponse, Request, Response, Route, get, handler,
+    Body, EndpointExt, IntoEndpoint, IntoResponse, Request, Response, Route, get, handler,
     http::{StatusCode, header},
     post,
     web::{Data, Form, Json, Path, Query},
@@ -17,6 +20,7 @@ use poem::{
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::{
+    io::Write,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -87,13 +91,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The sites' routes, real addresses first. api.nasdaq.com and merolagani get theirs here when they are built.
+/// The sites' routes, real addresses first.
 pub(crate) fn routes(site: Arc<Sites>) -> impl IntoEndpoint {
     Route::new()
         .at("/v8/finance/chart/:symbol", get(chart))
         .at("/today-share-price", get(today))
         .at("/company/:symbol", get(company))
         .at("/company-price-history", post(history))
+        .at("/api/quote/:symbol/historical", get(quote))
+        .at("/CompanyDetail.aspx", get(detail).post(tab))
         .at("/robots.txt", get(robots))
         .at("/sim/clock", get(read_clock).post(move_clock))
         .at("/sim/fault", post(switch_fault))
@@ -146,8 +152,42 @@ async fn history(Data(site): Shared<'_>, request: &Request, Form(form): Form<His
 }
 
 #[handler]
-async fn robots() -> &'static str {
-    "User-agent: *\nDisallow: /sim/\n"
+async fn quote(Data(site): Shared<'_>, Path(symbol): Path<String>, Query(query): Query<HistoryQuery>) -> Response {
+    answer(site, Site::Nasdaq, Page::Quote, "application/json; charset=utf-8", |fault| {
+        (200, nasdaq::historical(&site.world, &symbol, &query, site.now(), fault))
+    })
+    .await
+}
+
+#[handler]
+async fn detail(Data(site): Shared<'_>, Query(query): Query<DetailQuery>) -> Response {
+    answer(site, Site::Merolagani, Page::Detail, "text/html; charset=utf-8", |fault| {
+        (200, merolagani::detail(&site.world, &query.symbol, &site.token(0), fault))
+    })
+    .await
+}
+
+#[handler]
+async fn tab(
+    Data(site): Shared<'_>,
+    Query(query): Query<DetailQuery>,
+    request: &Request,
+    Form(form): Form<DetailForm>,
+) -> Response {
+    let partial = request.header("x-microsoftajax") == Some("Delta=true");
+    let content_type = if partial { "text/plain; charset=utf-8" } else { "text/html; charset=utf-8" };
+    answer(site, Site::Merolagani, Page::Tab, content_type, |fault| {
+        (200, merolagani::post(&site.world, &query.symbol, &form, &site.token(0), partial, site.now(), fault))
+    })
+    .await
+}
+
+#[handler]
+async fn robots(Data(site): Shared<'_>) -> &'static str {
+    match lock(&site.faults).forbids() {
+        true => "User-agent: *\nDisallow: /\n",
+        false => "User-agent: *\nDisallow: /sim/\n",
+    }
 }
 
 #[handler]
@@ -197,6 +237,14 @@ async fn answer(
         Some(FaultKind::Broken) => {
             return Response::builder().status(StatusCode::INTERNAL_SERVER_ERROR).body("Server Error");
         }
+        Some(FaultKind::GzipBomb) => return gzip_bomb(content_type),
+        Some(FaultKind::Endless) => {
+            let spaces = || futures::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 64 * 1024]));
+            return Response::builder().content_type(content_type).body(Body::from_bytes_stream(spaces()));
+        }
+        Some(FaultKind::Challenge) => {
+            return Response::builder().content_type("text/html").body("<html><title>Just a moment...</title></html>");
+        }
         Some(FaultKind::Slow) => {
             let delay_ms = fault.and_then(|fault| fault.delay_ms).unwrap_or(30_000);
             tokio::time::sleep(Duration::from_millis(delay_ms)).await;
@@ -210,4 +258,15 @@ async fn answer(
     }
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     Response::builder().status(status).content_type(content_type).body(body)
+}
+
+/// 64 MiB of spaces in some 64 KiB.
+fn gzip_bomb(content_type: &str) -> Response {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    let spaces = [b' '; 64 * 1024];
+    let written = (0..1024).try_for_each(|_| packed.write_all(&spaces)).and_then(|()| packed.finish());
+    Response::builder()
+        .content_type(content_type)
+        .header(header::CONTENT_ENCODING, "gzip")
+        .body(written.unwrap_or_default())
 }

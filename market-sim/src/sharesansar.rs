@@ -192,7 +192,7 @@ fn vwap(row: &Row) -> f64 {
 }
 
 /// Two decimals and comma thousands, as every number on the site.
-fn money(value: f64) -> String {
+pub(crate) fn money(value: f64) -> String {
     let text = format!("{:.2}", value.abs());
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, "00"));
     let mut grouped = String::new();

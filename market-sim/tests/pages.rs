@@ -152,3 +152,42 @@ async fn it_never_listens_beyond_this_machine() {
     let refused = Sim::start(options).await.unwrap_err().to_string();
     assert!(refused.contains("loopback"), "{refused}");
 }
+
+#[tokio::test]
+async fn the_fallbacks_have_their_shapes_and_traps() {
+    let sim = sim_at("2012-12-03T23:30:00Z").await;
+    let quote = |symbol: &str, query: &str| get(format!("{}/api/quote/{symbol}/historical?{query}", sim.base_url()));
+    let (status, text) = quote("aapl", "assetclass=stocks&fromdate=2012-01-01&todate=2012-12-31").await;
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    let rows = answer["data"]["tradesTable"]["rows"].as_array().unwrap();
+    assert_eq!((status, rows.len(), &rows[0]["date"]), (200, 14, &json!("12/03/2012")), "few rows without a limit");
+    assert_eq!(rows[0]["close"], "$586.19");
+    let (status, text) = quote("NONE", "limit=9999").await;
+    assert_eq!(status, 200, "its errors come as pages");
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["status"]["rCode"], 400);
+
+    let url = format!("{}/CompanyDetail.aspx?symbol=DEMOBA", sim.base_url());
+    let page = get(url.clone()).await.1;
+    let field = |page: &str, name: &str| {
+        let after = page.split(&format!("name=\"{name}\"")).nth(1).unwrap();
+        after.split("value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+    };
+    let post = |state: String, validation: String, button: &str, delta: bool| {
+        let prefix = "ctl00$ContentPlaceHolder1$CompanyDetail1$";
+        let form = [
+            ("__VIEWSTATE".to_owned(), state),
+            ("__EVENTVALIDATION".to_owned(), validation),
+            ("ctl00$ScriptManager1".to_owned(), format!("{prefix}tabPanel|{prefix}{button}")),
+        ];
+        let request = browser().post(&url).form(&form);
+        let request = if delta { request.header("X-MicrosoftAjax", "Delta=true") } else { request };
+        async { request.send().await.unwrap().text().await.unwrap() }
+    };
+    let (state, validation) = (field(&page, "__VIEWSTATE"), field(&page, "__EVENTVALIDATION"));
+    let whole = post(state.clone(), validation.clone(), "btnHistoryTab", false).await;
+    assert_eq!(whole.matches("<tr>").count(), 31);
+    assert_ne!(field(&whole, "__VIEWSTATE"), state, "each answer has a state of its own");
+    let part = post(state.clone(), validation, "btnHistoryTab", true).await;
+    assert!(part.starts_with("1|#||4|") && part.contains("|hiddenField|__VIEWSTATE|"), "{part}");
+    assert!(post(state, "stale".to_owned(), "btnHistoryTab", true).await.contains("|error|500|"));
+}

@@ -1,4 +1,4 @@
-//! The operator's commands, one per file. Each (but `backtest`, which needs none) speaks to the API, prints a table or one JSON document, and answers its exit code.
+//! The operator's commands, one per file. Each (but `backtest` and `source`, which need none) speaks to the API, prints a table or one JSON document, and answers its exit code.
 
 pub mod accuracy;
 pub mod backfill;
@@ -14,6 +14,7 @@ pub mod queue;
 pub mod run;
 pub mod runs;
 pub mod schedule;
+pub mod source;
 pub mod tickers;
 
 use crate::client::Answer;

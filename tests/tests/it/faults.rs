@@ -9,6 +9,7 @@ use std::time::Duration;
 async fn a_changed_page_fails_the_run_with_a_word_and_the_next_session_heals() {
     let installation = Installation::embedded(&["NASDAQ:AAPL"]).await;
     installation.fault(json!({ "site": "yahoo", "kind": "layout_changed" })).await;
+    installation.fault(json!({ "site": "nasdaq", "kind": "layout_changed" })).await;
     let _processes = installation.start(&[]).await;
     let runs = installation.runs_ended(1).await;
     assert_eq!(runs[0]["state"], "failed");
@@ -16,6 +17,7 @@ async fn a_changed_page_fails_the_run_with_a_word_and_the_next_session_heals() {
     assert!(reason.contains("does not heal (layout_changed)") && reason.contains("the page has changed"), "{reason}");
     installation.check_the_books().await;
     installation.fault(json!({ "site": "yahoo", "kind": "none" })).await;
+    installation.fault(json!({ "site": "nasdaq", "kind": "none" })).await;
     installation.next_session().await;
     let healed = eventually("a run that succeeds", LIMIT, || async {
         let runs = installation.get("/v1/runs?state=succeeded").await;
@@ -28,6 +30,7 @@ async fn a_changed_page_fails_the_run_with_a_word_and_the_next_session_heals() {
 async fn a_source_that_is_away_is_asked_again() {
     let installation = Installation::embedded(&["NASDAQ:AAPL"]).await;
     installation.fault(json!({ "site": "yahoo", "kind": "500", "times": 1 })).await;
+    installation.fault(json!({ "site": "nasdaq", "kind": "500", "times": 1 })).await;
     let _processes = installation.start(&[]).await;
     let runs = installation.runs_ended(1).await;
     assert_eq!(runs[0]["state"], "succeeded");
@@ -35,6 +38,37 @@ async fn a_source_that_is_away_is_asked_again() {
         installation.number("select count(*) from attempt where step = 'scrape' and outcome = 'retry'").await,
         1
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_second_source_stands_in_for_the_first() {
+    let installation = Installation::embedded(&["NASDAQ:AAPL", "NEPSE:DEMOBA"]).await;
+    let _processes = installation.start(&[]).await;
+    installation.runs_ended(2).await;
+    let archived = |source: &str| format!("select count(*) from price_raw where source = '{source}'");
+    assert_eq!(installation.number(&archived("nasdaq")).await + installation.number(&archived("merolagani")).await, 0);
+    // Each first source fails in a way that does not heal by itself.
+    installation.fault(json!({ "site": "yahoo", "kind": "challenge" })).await;
+    installation.fault(json!({ "site": "sharesansar", "kind": "layout_changed" })).await;
+    installation.next_session().await;
+    installation.runs_ended(4).await;
+    for source in ["nasdaq", "merolagani"] {
+        assert_eq!(
+            installation.number(&archived(source)).await,
+            1,
+            "the new session, and nothing that was known: {source}"
+        );
+    }
+    assert_eq!(installation.number("select count(*) from run where state = 'failed'").await, 0);
+    // And back again.
+    installation.fault(json!({ "site": "yahoo", "kind": "none" })).await;
+    installation.fault(json!({ "site": "sharesansar", "kind": "none" })).await;
+    installation.next_session().await;
+    installation.runs_ended(6).await;
+    for source in ["nasdaq", "merolagani"] {
+        assert_eq!(installation.number(&archived(source)).await, 1, "{source}");
+    }
+    installation.check_the_books().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

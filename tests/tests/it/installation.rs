@@ -61,7 +61,9 @@ impl Installation {
         let mut settings: Vec<(String, String)> = [
             ("RETAINAI_MARKET_CLOCK_URL", format!("{market_url}/sim/clock")),
             ("RETAINAI_YAHOO_URL", market_url.clone()),
+            ("RETAINAI_NASDAQ_URL", market_url.clone()),
             ("RETAINAI_SHARESANSAR_URL", market_url.clone()),
+            ("RETAINAI_MEROLAGANI_URL", market_url.clone()),
             ("RETAINAI_TICKERS", tickers.join(",")),
             ("RETAINAI_SCRAPE_PAUSE_MS", "0".to_owned()),
             ("RETAINAI_FINETUNE_EVERY", "1".to_owned()),

@@ -14,4 +14,5 @@ mod kill;
 mod readme;
 mod record;
 mod replay;
+mod source_pages;
 mod steering;

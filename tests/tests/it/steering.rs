@@ -191,6 +191,7 @@ async fn a_backfill_is_counted_started_and_ended() {
 async fn dead_runs_are_listed_repeated_and_kept() {
     let installation = Installation::embedded(&["NASDAQ:AAPL", "NASDAQ:MSFT"]).await;
     installation.fault(json!({ "site": "yahoo", "kind": "layout_changed" })).await;
+    installation.fault(json!({ "site": "nasdaq", "kind": "layout_changed" })).await;
     let _processes = installation.start(&[]).await;
     let failed = installation.runs_ended(2).await;
     assert!(failed.iter().all(|run| run["state"] == "failed"), "{failed:#?}");
@@ -201,6 +202,7 @@ async fn dead_runs_are_listed_repeated_and_kept() {
     assert!(shown.stdout.contains("layout_changed") && shown.stdout.contains("NASDAQ:MSFT"), "{}", shown.stdout);
     assert_eq!(asked(&installation, "runs list --dead --step cache").await["items"], json!([]));
     installation.fault(json!({ "site": "yahoo", "kind": "none" })).await;
+    installation.fault(json!({ "site": "nasdaq", "kind": "none" })).await;
     let first = text(&dead[0], "run");
     assert_eq!(
         asked(&installation, &format!("runs requeue {first}")).await,

@@ -55,6 +55,11 @@ pub enum SourceErrorKind {
         /// What came.
         got: String,
     },
+    /// Its prices may be adjusted otherwise than the archived ones.
+    #[error(
+        "{0}, and this source does not say how it adjusts its prices; nothing of it was kept, another source must settle it"
+    )]
+    Adjustment(String),
     /// A well-formed answer without a single row where there must be some.
     #[error("the page holds no rows; it may be between two states, so it is asked again later")]
     Empty,
@@ -94,6 +99,7 @@ impl SourceErrorKind {
             Self::SessionExpired => "session_expired",
             Self::LayoutChanged { .. } => "layout_changed",
             Self::Identity { .. } => "identity",
+            Self::Adjustment(_) => "adjustment",
             Self::Empty => "empty",
             Self::Transport(_) => "transport",
             Self::Parse(_) => "parse",
@@ -111,6 +117,8 @@ impl SourceErrorKind {
         match self {
             Self::RateLimited { retry_after } => Retry::Later(*retry_after),
             Self::NotNow { wait, .. } => Retry::Wait(*wait),
+            // The source before it is asked again as well.
+            Self::Adjustment(_) => Retry::Later(None),
             Self::SessionExpired | Self::Empty | Self::Transport(_) | Self::Parse(_) => Retry::Later(None),
             Self::NotFound | Self::Blocked(_) | Self::LayoutChanged { .. } | Self::Identity { .. } => Retry::Never,
         }

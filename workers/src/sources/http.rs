@@ -2,6 +2,8 @@
 //! into text or a typed error.
 
 use super::error::SourceErrorKind as Kind;
+use super::markers;
+use super::robots::{Robots, Rules};
 use chrono::DateTime;
 use reqwest::{
     Client, Method, StatusCode, Url,
@@ -55,12 +57,14 @@ pub(crate) struct Question<'a> {
     pub form: Option<&'a [(&'a str, String)]>,
     /// Cookies of the session that this question belongs to.
     pub jar: Option<&'a Jar>,
+    /// A limit of its own, where the general one is too long.
+    pub timeout: Option<Duration>,
 }
 
 impl Question<'_> {
     /// A plain GET.
     pub(crate) fn get(url: Url) -> Self {
-        Self { method: Method::GET, url, headers: HeaderMap::new(), form: None, jar: None }
+        Self { method: Method::GET, url, headers: HeaderMap::new(), form: None, jar: None, timeout: None }
     }
 }
 
@@ -69,6 +73,7 @@ pub struct PoliteClient {
     http: Client,
     manners: Manners,
     flow: Flow,
+    robots: Robots,
 }
 
 /// Several requests that belong together: once admitted, they are carried through one after the other.
@@ -98,12 +103,13 @@ impl PoliteClient {
             .connect_timeout(Duration::from_secs(5).min(manners.timeout))
             .timeout(manners.timeout)
             .build()?;
-        Ok(Self { http, manners, flow })
+        Ok(Self { http, manners, flow, robots: Robots::default() })
     }
 
     /// The answer's text, when its status and its first words are those of a page and not of a refusal.
     pub(crate) async fn ask(&self, question: Question<'_>) -> Result<String, Kind> {
         let host = question.url.authority().to_owned();
+        self.look_at_robots(&question.url).await?;
         let permit = self.flow.acquire(&host, &self.manners.limit, PATIENCE).await.map_err(not_now)?;
         let answer = self.send(question).await;
         self.flow.report(permit, verdict(&answer)).await;
@@ -115,7 +121,45 @@ impl PoliteClient {
         Visit { client: self, permit: None }
     }
 
+    /// Whether the host's robots.txt lets us ask for the page; it is read once a day. A host without one, or whose one cannot be had,
+    /// forbids nothing.
+    async fn look_at_robots(&self, url: &Url) -> Result<(), Kind> {
+        let slot = self.robots.slot(url);
+        let mut kept = slot.lock().await;
+        let rules = match kept.as_ref().filter(|rules| rules.count()) {
+            Some(rules) => rules.clone(),
+            None => kept.insert(Arc::new(self.read_robots(url).await?)).clone(),
+        };
+        if rules.allow(url) {
+            return Ok(());
+        }
+        Err(forbidden(url))
+    }
+
+    async fn read_robots(&self, url: &Url) -> Result<Rules, Kind> {
+        let page = url.join("/robots.txt").map_err(|e| Kind::Transport(e.to_string()))?;
+        let permit = self.flow.acquire(url.authority(), &self.manners.limit, PATIENCE).await.map_err(not_now)?;
+        let answer = self.fetch(Question::get(page)).await;
+        let (verdict, rules) = match &answer {
+            Err(Kind::RateLimited { .. }) => (verdict(&answer), None),
+            Err(Kind::Transport(_)) => (Verdict::Failure, Some(Rules::unreached())),
+            Ok(text) => (Verdict::Success, Some(Rules::read(text))),
+            Err(_) => (Verdict::Success, Some(Rules::none())),
+        };
+        self.flow.report(permit, verdict).await;
+        match (rules, answer) {
+            (Some(rules), _) => Ok(rules),
+            (None, answer) => answer.map(|text| Rules::read(&text)),
+        }
+    }
+
+    /// A page, and no refusal in the shape of one.
     async fn send(&self, question: Question<'_>) -> Result<String, Kind> {
+        let judged = self.fetch(question).await.and_then(|text| markers::judge(&text).map(|()| text));
+        judged.map_err(|kind| self.with_rest(kind))
+    }
+
+    async fn fetch(&self, question: Question<'_>) -> Result<String, Kind> {
         let mut request = self.http.request(question.method, question.url.clone()).headers(question.headers);
         if let Some(cookies) = question.jar.and_then(|jar| jar.cookies(&question.url)) {
             request = request.header(header::COOKIE, cookies);
@@ -123,12 +167,15 @@ impl PoliteClient {
         if let Some(form) = question.form {
             request = request.form(form);
         }
+        if let Some(timeout) = question.timeout {
+            request = request.timeout(timeout.min(self.manners.timeout));
+        }
         let answer = request.send().await.map_err(|e| unreachable_site(&e))?;
         if let Some(jar) = question.jar {
             jar.set_cookies(&mut answer.headers().get_all(header::SET_COOKIE).iter(), answer.url());
         }
         let judged = match judge_status(answer.status(), answer.headers()) {
-            Ok(()) => read_body(answer).await.and_then(|text| judge_body(&text).map(|()| text)),
+            Ok(()) => read_body(answer).await,
             Err(kind) => Err(kind),
         };
         judged.map_err(|kind| self.with_rest(kind))
@@ -145,6 +192,12 @@ impl Visit<'_> {
     /// As `PoliteClient::ask`. An error that was not the host's ends the visit: the next request begins another.
     pub(crate) async fn ask(&mut self, question: Question<'_>) -> Result<String, Kind> {
         let PoliteClient { flow, manners, .. } = self.client;
+        // Later requests of a visit go to pages that belong to the first; their rules were read with it.
+        if self.permit.is_none() {
+            self.client.look_at_robots(&question.url).await?;
+        } else if !self.client.robots.known_to_allow(&question.url) {
+            return Err(forbidden(&question.url));
+        }
         let permit = match self.permit.take() {
             None => flow.acquire(question.url.authority(), &manners.limit, PATIENCE).await,
             Some(permit) => {
@@ -158,6 +211,10 @@ impl Visit<'_> {
         self.permit = Some(permit);
         answer
     }
+}
+
+fn forbidden(url: &Url) -> Kind {
+    Kind::Blocked(format!("its robots.txt asks programs to leave {} alone", url.path()))
 }
 
 fn not_now(NotNow { wait, why }: NotNow) -> Kind {
@@ -227,27 +284,6 @@ async fn read_body(mut answer: reqwest::Response) -> Result<String, Kind> {
     String::from_utf8(body).map_err(|e| Kind::Parse(format!("not UTF-8 ({e})")))
 }
 
-/// Refusals that come with status 200.
-fn judge_body(text: &str) -> Result<(), Kind> {
-    let head: String = text.chars().take(4_000).collect();
-    let says = |marker: &str| head.contains(marker);
-    // On a page of many rows these words may stand anywhere; a refusal is short.
-    let short = text.len() < 4_000;
-    if short && (says("Too Many Requests") || says("Exceeded the daily hits limit")) {
-        return Err(Kind::RateLimited { retry_after: None });
-    }
-    if says("<title>Just a moment") || says("cf-challenge") || says("cf_chl_opt") {
-        return Err(Kind::Blocked("a challenge page for browsers".to_owned()));
-    }
-    if says("CSRF token mismatch") {
-        return Err(Kind::SessionExpired);
-    }
-    if short && says("Will be right back") {
-        return Err(Kind::Transport("the site says that it will be right back".to_owned()));
-    }
-    Ok(())
-}
-
 fn unreachable_site(error: &reqwest::Error) -> Kind {
     if error.is_redirect() {
         return Kind::Blocked("it redirects without end".to_owned());
@@ -298,15 +334,6 @@ mod tests {
     }
 
     #[test]
-    fn refusals_with_status_200_are_known_by_their_words() {
-        assert!(matches!(judge_body("Too Many Requests\r\n"), Err(Kind::RateLimited { .. })));
-        assert!(matches!(judge_body("Exceeded the daily hits limit"), Err(Kind::RateLimited { .. })));
-        assert!(matches!(judge_body("<html><title>Just a moment...</title>"), Err(Kind::Blocked(_))));
-        assert_eq!(judge_body(r#"{"message":"CSRF token mismatch."}"#), Err(Kind::SessionExpired));
-        assert_eq!(judge_body(&format!("{{\"news\":\"Too Many Requests\"}}{}", " ".repeat(5_000))), Ok(()));
-    }
-
-    #[test]
     fn addresses_are_web_addresses() {
         assert_eq!(address("http://127.0.0.1:1/", "/x").unwrap().as_str(), "http://127.0.0.1:1/x");
         assert!(address("file:///etc", "/passwd").is_err());
@@ -321,7 +348,13 @@ mod tests {
         let count = asked.clone();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let _ = stream.read(&mut [0; 4096]).await;
+                let mut asked_for = [0; 4096];
+                let length = stream.read(&mut asked_for).await.unwrap_or_default();
+                if asked_for[..length].starts_with(b"GET /robots.txt") {
+                    let none = "HTTP/1.1 404 None\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                    let _ = stream.write_all(none.as_bytes()).await;
+                    continue;
+                }
                 count.fetch_add(1, Ordering::SeqCst);
                 let _ = stream.write_all(answer.as_bytes()).await;
             }

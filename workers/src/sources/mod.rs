@@ -3,8 +3,16 @@
 
 mod csv;
 mod error;
+mod html;
 mod http;
+mod markers;
+mod merolagani;
+pub mod merolagani_page;
+mod nasdaq;
+pub mod nasdaq_page;
 mod overlap;
+mod robots;
+pub mod saved_page;
 mod sharesansar;
 pub mod sharesansar_page;
 mod yahoo;
@@ -53,8 +61,12 @@ pub trait PriceSource: Send + Sync {
 pub struct SourceSettings {
     /// Base address of the Yahoo chart source.
     pub yahoo_url: String,
+    /// Base address of api.nasdaq.com.
+    pub nasdaq_url: String,
     /// Base address of ShareSansar.
     pub sharesansar_url: String,
+    /// Base address of merolagani.
+    pub merolagani_url: String,
     /// Folder of the csv source.
     pub csv_dir: Option<PathBuf>,
     /// Said in the User-Agent.
@@ -75,14 +87,16 @@ impl Default for SourceSettings {
     fn default() -> Self {
         Self {
             yahoo_url: "https://query1.finance.yahoo.com".to_owned(),
+            nasdaq_url: "https://api.nasdaq.com".to_owned(),
             sharesansar_url: "https://www.sharesansar.com".to_owned(),
+            merolagani_url: "https://merolagani.com".to_owned(),
             csv_dir: None,
             user_agent_contact: None,
             limit: Limit::paced(Duration::from_secs(1)),
             timeout: Duration::from_secs(20),
             page_age: Duration::from_secs(30),
-            nasdaq: vec!["yahoo".to_owned()],
-            nepse: vec!["sharesansar".to_owned()],
+            nasdaq: vec!["yahoo".to_owned(), "nasdaq".to_owned()],
+            nepse: vec!["sharesansar".to_owned(), "merolagani".to_owned()],
         }
     }
 }
@@ -139,6 +153,8 @@ pub fn build(settings: &SourceSettings, flow: Flow) -> Result<Sources, SourcesFa
                 settings.sharesansar_url.clone(),
                 settings.page_age,
             )),
+            "nasdaq" => Arc::new(nasdaq::Nasdaq::new(client.clone(), settings.nasdaq_url.clone())),
+            "merolagani" => Arc::new(merolagani::Merolagani::new(client.clone(), settings.merolagani_url.clone())),
             "csv" => Arc::new(csv::CsvFolder::new(settings.csv_dir.clone().ok_or(SourcesFault::NoFolder)?)),
             _ => return Err(SourcesFault::Unknown { name: name.clone(), exchange }),
         };

@@ -60,6 +60,12 @@ pub(crate) fn news(fetched: Vec<Bar>, known: &[Bar]) -> Vec<Bar> {
     fetched.into_iter().filter(|bar| bar.session > newest.session || revised(bar)).collect()
 }
 
+/// The bars later than the archive's newest. A fallback adds to what another source said; it does not correct it.
+pub(crate) fn later(mut fetched: Vec<Bar>, known: &[Bar]) -> Vec<Bar> {
+    fetched.retain(|bar| known.last().is_none_or(|newest| bar.session > newest.session));
+    fetched
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,5 +105,6 @@ mod tests {
         let closes: Vec<f64> = news(fetched.clone(), known).iter().map(|bar| bar.close).collect();
         assert_eq!(closes, [3.5, 4.0], "the first is older than what was shown: nobody can tell");
         assert_eq!(news(fetched.clone(), &[]), fetched);
+        assert_eq!(later(fetched.clone(), known), bars(&[9.0, 2.0, 3.5, 4.0])[3..]);
     }
 }

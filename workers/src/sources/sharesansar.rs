@@ -173,7 +173,9 @@ impl ShareSansar {
             ("company", company.id.clone()),
             ("_token", company.token.clone()),
         ];
-        visit.ask(Question { method: Method::POST, url: url.clone(), headers, form: Some(&form), jar: Some(jar) }).await
+        let question =
+            Question { method: Method::POST, headers, form: Some(&form), jar: Some(jar), ..Question::get(url.clone()) };
+        visit.ask(question).await
     }
 
     fn batch(

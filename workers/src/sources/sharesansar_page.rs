@@ -2,9 +2,9 @@
 //! company's history as JSON.
 
 use super::error::SourceErrorKind as Kind;
+use super::html::{document, selector, text_of};
 use chrono::NaiveDate;
 use market::{RawBar, parse_number};
-use scraper::{Html, Selector};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -49,7 +49,7 @@ pub fn parse_today(html: &str) -> Result<TodayPage, Kind> {
     if html.contains("id=\"headFixed\"") && !html.contains("</table>") {
         return Err(Kind::Parse("the table does not end".to_owned()));
     }
-    let page = Html::parse_document(html);
+    let page = document(html)?;
     let as_of = page.select(&selector("span.text-org")).next().map(|e| text_of(&e));
     let table =
         page.select(&selector("table#headFixed")).next().ok_or_else(|| Kind::layout("a table `headFixed`", "none"))?;
@@ -108,7 +108,7 @@ fn read_row(
 
 /// Reads `/company/{symbol}`.
 pub fn parse_company(html: &str) -> Result<CompanyPage, Kind> {
-    let page = Html::parse_document(html);
+    let page = document(html)?;
     let text = |css: &str| page.select(&selector(css)).next().map(|e| text_of(&e)).filter(|t| !t.is_empty());
     let attribute = |css: &str, name: &str| {
         page.select(&selector(css)).next().and_then(|e| e.value().attr(name)).map(str::to_owned)
@@ -188,14 +188,6 @@ fn history_row(row: &HistoryRow) -> Result<RawBar, String> {
 fn date(text: &str) -> Result<NaiveDate, Kind> {
     let day = text.trim().get(..10).unwrap_or(text);
     NaiveDate::parse_from_str(day, "%Y-%m-%d").map_err(|_| Kind::layout("a date YYYY-MM-DD", text))
-}
-
-fn text_of(element: &scraper::ElementRef<'_>) -> String {
-    element.text().collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn selector(css: &str) -> Selector {
-    Selector::parse(css).expect("a selector written in this file")
 }
 
 #[cfg(test)]

@@ -51,6 +51,29 @@ struct Meta {
     symbol: String,
     currency: Option<String>,
     exchange_timezone_name: Option<String>,
+    regular_market_time: Option<i64>,
+    data_granularity: Option<String>,
+    #[serde(default)]
+    current_trading_period: Option<Periods>,
+}
+
+#[derive(Deserialize)]
+struct Periods {
+    regular: Option<Hours>,
+}
+
+#[derive(Deserialize)]
+struct Hours {
+    start: Option<i64>,
+    end: Option<i64>,
+}
+
+impl Meta {
+    /// The time stamp of the live row, when the page was made while the market was open: its close is none.
+    fn live_row(&self) -> Option<i64> {
+        let hours = self.current_trading_period.as_ref()?.regular.as_ref()?;
+        self.regular_market_time.filter(|last| (hours.start..hours.end).contains(&Some(*last)))
+    }
 }
 
 #[derive(Deserialize)]
@@ -71,6 +94,12 @@ struct Quote {
     close: Vec<Option<f64>>,
     #[serde(default)]
     volume: Vec<Option<f64>>,
+}
+
+/// The symbol that the answer is about; `None` where it says none.
+pub(crate) fn symbol(text: &str) -> Option<String> {
+    let answer: Answer = serde_json::from_str(text).ok()?;
+    Some(answer.chart.result?.into_iter().next()?.meta.symbol)
 }
 
 /// The symbol as Yahoo spells it: share classes with a dash.
@@ -98,6 +127,10 @@ pub fn parse(text: &str, ticker: &Ticker) -> Result<ChartPage, Kind> {
         let prices = instrument.indicators.quote.iter().any(|quote| !quote.close.is_empty());
         return Err(if prices { Kind::layout("a `timestamp` per price", "prices without any") } else { Kind::Empty });
     }
+    if let Some(other) = instrument.meta.data_granularity.as_deref().filter(|name| *name != "1d") {
+        return Err(Kind::layout("one row a day (dataGranularity 1d)", other));
+    }
+    let live_row = instrument.meta.live_row();
     let zone: chrono_tz::Tz = match &instrument.meta.exchange_timezone_name {
         Some(name) => name.parse().map_err(|_| Kind::layout("a known zone in exchangeTimezoneName", name))?,
         None => ticker.exchange().zone(),
@@ -117,7 +150,7 @@ pub fn parse(text: &str, ticker: &Ticker) -> Result<ChartPage, Kind> {
             return Err(Kind::layout(format!("{rows} values in `{name}`"), column.len()));
         }
     }
-    Ok(collect(&instrument.timestamp, &quote, zone))
+    Ok(collect(&instrument.timestamp, &quote, zone, live_row))
 }
 
 fn check_identity(meta: &Meta, ticker: &Ticker) -> Result<(), Kind> {
@@ -134,7 +167,7 @@ fn check_identity(meta: &Meta, ticker: &Ticker) -> Result<(), Kind> {
     }
 }
 
-fn collect(timestamps: &[Option<i64>], quote: &Quote, zone: chrono_tz::Tz) -> ChartPage {
+fn collect(timestamps: &[Option<i64>], quote: &Quote, zone: chrono_tz::Tz, live_row: Option<i64>) -> ChartPage {
     let at = |column: &[Option<f64>], row: usize| column.get(row).copied().flatten();
     let mut page = ChartPage::default();
     let mut by_session: BTreeMap<NaiveDate, Bar> = BTreeMap::new();
@@ -155,6 +188,9 @@ fn collect(timestamps: &[Option<i64>], quote: &Quote, zone: chrono_tz::Tz) -> Ch
             continue;
         }
         page.page_session = page.page_session.max(session);
+        if stamp.is_some() && *stamp == live_row {
+            continue;
+        }
         match raw.check() {
             // A second row of one day is the live one: the later says more.
             Ok(bar) => {
@@ -200,6 +236,17 @@ mod tests {
     fn bad_rows_are_refused_and_good_ones_kept() {
         let page = parse(&answer("AAPL", "[-1,null,3.5]"), &apple()).unwrap();
         assert_eq!((page.bars.len(), page.refused.len()), (1, 2), "{page:?}");
+    }
+
+    #[test]
+    fn the_live_row_of_an_open_market_is_no_close() {
+        let meta = r#""regularMarketTime":1761768001,"currentTradingPeriod":{"regular":{"start":1761744600,"end":LATER}},"symbol""#;
+        let with = |end: &str| answer("AAPL", "[1,2,3]").replace("\"symbol\"", &meta.replace("LATER", end));
+        let open = parse(&with("1761768002"), &apple()).unwrap();
+        assert_eq!((open.bars.len(), open.page_session.unwrap().to_string().as_str()), (2, "2025-10-29"));
+        assert_eq!(parse(&with("1761768000"), &apple()).unwrap().bars.len(), 3, "after the bell it is one");
+        let hourly = answer("AAPL", "[1,2,3]").replace("\"symbol\"", "\"dataGranularity\":\"1h\",\"symbol\"");
+        assert!(matches!(parse(&hourly, &apple()), Err(Kind::LayoutChanged { .. })));
     }
 
     #[test]

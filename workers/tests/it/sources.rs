@@ -9,28 +9,32 @@ use workers::sources::{Ask, PriceSource, Retry, SourceError, SourceErrorKind, So
 use workflows::flow::{Flow, Limit};
 
 /// A source under test, with the market that it reads.
-struct Bench {
-    sim: Sim,
+pub(crate) struct Bench {
+    pub(crate) sim: Sim,
     source: Arc<dyn PriceSource>,
     ticker: Ticker,
-    site: Option<Site>,
+    pub(crate) site: Option<Site>,
     folder: tempfile::TempDir,
 }
 
 impl Bench {
-    async fn new(name: &str) -> Self {
+    pub(crate) async fn new(name: &str) -> Self {
         let sim = Sim::start(SimOptions { start: "2012-12-03T23:30:00Z".parse().unwrap(), ..SimOptions::default() })
             .await
             .unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (exchange, site) = match name {
             "sharesansar" => (Exchange::Nepse, Some(Site::Sharesansar)),
+            "merolagani" => (Exchange::Nepse, Some(Site::Merolagani)),
             "yahoo" => (Exchange::Nasdaq, Some(Site::Yahoo)),
+            "nasdaq" => (Exchange::Nasdaq, Some(Site::Nasdaq)),
             _ => (Exchange::Nasdaq, None),
         };
         let settings = SourceSettings {
             yahoo_url: sim.base_url().to_owned(),
+            nasdaq_url: sim.base_url().to_owned(),
             sharesansar_url: format!("{}/", sim.base_url()),
+            merolagani_url: sim.base_url().to_owned(),
             csv_dir: Some(folder.path().to_owned()),
             limit: Limit::paced(Duration::ZERO),
             timeout: Duration::from_secs(2),
@@ -64,7 +68,7 @@ impl Bench {
     }
 
     /// What the market knows of the ticker by now.
-    fn truth(&self) -> Vec<Bar> {
+    pub(crate) fn truth(&self) -> Vec<Bar> {
         let listing = self.sim.world().find(self.ticker.exchange(), self.ticker.symbol()).unwrap();
         let last = self.sim.world().last_closed_session(self.ticker.exchange(), self.now()).unwrap();
         listing
@@ -88,12 +92,12 @@ impl Bench {
         Ask { ticker: self.ticker.clone(), known, now: self.now(), history_from: "2012-01-01".parse().unwrap() }
     }
 
-    async fn fetch(&self, known: &[Bar]) -> Result<Batch, SourceError> {
+    pub(crate) async fn fetch(&self, known: &[Bar]) -> Result<Batch, SourceError> {
         self.source.fetch(&self.ask(known)).await
     }
 
     /// Moves the market on until the ticker's exchange has a new session.
-    fn next_session(&self) -> NaiveDate {
+    pub(crate) fn next_session(&self) -> NaiveDate {
         let exchange = self.ticker.exchange();
         let before = self.sim.world().last_closed_session(exchange, self.now());
         loop {
@@ -110,6 +114,8 @@ impl Bench {
 macro_rules! conformance {
     ($($test:ident),+) => {
         mod yahoo { $(#[tokio::test] async fn $test() { super::$test(super::Bench::new("yahoo").await).await })+ }
+        mod nasdaq { $(#[tokio::test] async fn $test() { super::$test(super::Bench::new("nasdaq").await).await })+ }
+        mod merolagani { $(#[tokio::test] async fn $test() { super::$test(super::Bench::new("merolagani").await).await })+ }
         mod sharesansar { $(#[tokio::test] async fn $test() { super::$test(super::Bench::new("sharesansar").await).await })+ }
         mod csv { $(#[tokio::test] async fn $test() { super::$test(super::Bench::new("csv").await).await })+ }
     };
@@ -187,38 +193,13 @@ async fn missed_sessions_are_filled(bench: Bench) {
     assert_eq!(batch.bars.iter().map(|bar| bar.session).collect::<Vec<_>>(), sessions);
 }
 
-async fn with_fault(name: &str, kind: FaultKind) -> Result<Batch, SourceError> {
-    let bench = Bench::new(name).await;
-    bench.sim.fault(Fault { delay_ms: Some(4_000), ..Fault::new(bench.site.unwrap(), kind) });
-    bench.fetch(&[]).await
-}
-
-#[tokio::test]
-async fn faults_of_every_site_become_typed_errors() {
-    for name in ["yahoo", "sharesansar"] {
-        let kind = |fault| async move { with_fault(name, fault).await.unwrap_err().kind };
-        assert_eq!(
-            kind(FaultKind::TooMany).await,
-            SourceErrorKind::RateLimited { retry_after: Some(Duration::from_secs(1)) }
-        );
-        assert!(matches!(kind(FaultKind::Broken).await, SourceErrorKind::Transport(_)), "{name}");
-        assert!(matches!(kind(FaultKind::Slow).await, SourceErrorKind::Transport(_)), "{name}");
-        assert!(matches!(kind(FaultKind::WrongSymbol).await, SourceErrorKind::Identity { .. }), "{name}");
-        let cut = kind(FaultKind::Truncate).await;
-        assert!(!matches!(cut, SourceErrorKind::NotFound), "{name}: {cut}");
-    }
-    assert!(matches!(
-        with_fault("sharesansar", FaultKind::Csrf).await.unwrap_err().kind,
-        SourceErrorKind::SessionExpired
-    ));
-    assert!(matches!(with_fault("sharesansar", FaultKind::Empty).await.unwrap_err().kind, SourceErrorKind::Empty));
-}
-
 #[tokio::test]
 async fn a_token_refused_once_is_got_anew() {
-    let bench = Bench::new("sharesansar").await;
-    bench.sim.fault(Fault { times: Some(1), ..Fault::new(Site::Sharesansar, FaultKind::Csrf) });
-    assert!(bench.fetch(&[]).await.unwrap().bars.len() > 150);
+    for name in ["sharesansar", "merolagani"] {
+        let bench = Bench::new(name).await;
+        bench.sim.fault(Fault::new(bench.site.unwrap(), FaultKind::Csrf).times(1));
+        assert!(bench.fetch(&[]).await.unwrap().bars.len() > 150, "{name}");
+    }
 }
 
 #[tokio::test]
@@ -285,4 +266,15 @@ async fn a_split_brings_the_whole_history_anew() {
     assert!(after.len() > before.len(), "all of history, not only the new session");
     let at = after.binary_search_by_key(&before[0].session, |bar| bar.session).unwrap();
     assert!((after[at].close / before[0].close - 0.5).abs() < 0.001);
+}
+
+#[tokio::test]
+async fn all_of_a_history_is_read_and_a_page_that_repeats_ends_it() {
+    for name in ["sharesansar", "merolagani"] {
+        let bench = Bench::new(name).await;
+        let ask = Ask { history_from: "1995-01-01".parse().unwrap(), ..bench.ask(&[]) };
+        let read: Vec<NaiveDate> = bench.source.fetch(&ask).await.unwrap().bars.iter().map(|bar| bar.session).collect();
+        let truth: Vec<NaiveDate> = bench.truth().iter().map(|bar| bar.session).collect();
+        assert!(read == truth && truth.len() > 500, "{name}: {} of {}", read.len(), truth.len());
+    }
 }

@@ -13,6 +13,8 @@ pub async fn look(settings: &Settings, online: bool) -> Vec<Item> {
     let mut items = Vec::new();
     let addresses = [
         ("source_yahoo", "yahoo_url", Some(&sources.yahoo_url).filter(|_| named("yahoo"))),
+        ("source_nasdaq", "nasdaq_url", Some(&sources.nasdaq_url).filter(|_| named("nasdaq"))),
+        ("source_merolagani", "merolagani_url", Some(&sources.merolagani_url).filter(|_| named("merolagani"))),
         ("source_sharesansar", "sharesansar_url", Some(&sources.sharesansar_url).filter(|_| named("sharesansar"))),
         ("market_clock", "market_clock_url", settings.market_clock_url.as_ref()),
     ];
