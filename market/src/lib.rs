@@ -15,6 +15,7 @@ mod record;
 mod series;
 mod session;
 mod ticker;
+pub mod validate;
 
 pub use alarm::{AlarmKind, Doubts, UnknownAlarm};
 pub use bar::{Bar, BarFault, RawBar, round4};
