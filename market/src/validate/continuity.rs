@@ -60,7 +60,7 @@ impl Line<'_> {
             let second = self.second_source(bar, *from);
             // The batch shares no session with the archive: nothing but the level tells that it is of the same security.
             let joins = last.as_ref().is_some_and(|(_, from)| *from == From::Archive) && *from == From::Batch;
-            if joins && goes_on && self.restated.is_none() && self.apart() {
+            if joins && goes_on && !self.known.compared && self.restated.is_none() && self.apart() {
                 return Err((Rule::Level, format!("{}: {why}, and no common session explains it", bar.session)));
             }
             match (goes_on, second) {

@@ -59,6 +59,8 @@ pub struct Known<'a> {
     pub pending: &'a [Pending],
     /// Rows, by session and close, that an operator has dismissed: they are never taken again by themselves.
     pub dismissed: &'a [(NaiveDate, f64)],
+    /// Whether the source itself has compared its answer with the newest archived sessions, and gives only what is new.
+    pub compared: bool,
 }
 
 /// The verdict.

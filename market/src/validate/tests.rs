@@ -31,6 +31,7 @@ fn nepse() -> Known<'static> {
         sessions: &[],
         pending: &[],
         dismissed: &[],
+        compared: false,
     }
 }
 
