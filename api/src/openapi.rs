@@ -87,8 +87,16 @@ const HEADER_NAMES: [(&str, &str); 3] =
     [("ETAG", "ETag"), ("CACHE-CONTROL", "Cache-Control"), ("LOCATION", "Location")];
 
 /// Bodies that refuse unknown fields say so.
-const CLOSED_SCHEMAS: [&str; 8] =
-    ["SettleQuarantined", "StartRun", "RerunRun", "SetPause", "ChangeSchedule", "TriggerSchedule", "StartBackfill", "RequeueDeadLetters"];
+const CLOSED_SCHEMAS: [&str; 8] = [
+    "SettleQuarantined",
+    "StartRun",
+    "RerunRun",
+    "SetPause",
+    "ChangeSchedule",
+    "TriggerSchedule",
+    "StartBackfill",
+    "RequeueDeadLetters",
+];
 
 /// Corrects formats, media types and header names everywhere.
 fn mend(document: &mut Value) {

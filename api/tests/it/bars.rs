@@ -54,15 +54,21 @@ async fn an_import_says_what_it_changed() {
     let file = csv(&weekdays(20));
     let none: [Value; 0] = [];
     let done = world.put_csv(BARS, file.clone()).await.ok();
-    assert_eq!(done, json!({ "new": 20, "revised": 0, "unchanged": 0, "refused": none }));
+    assert_eq!(
+        done,
+        json!({ "new": 20, "revised": 0, "unchanged": 0, "repaired": 0, "quarantined": none, "noted": none, "refused": none })
+    );
     let again = world.put_csv(BARS, file.clone()).await.ok();
-    assert_eq!(again, json!({ "new": 0, "revised": 0, "unchanged": 20, "refused": none }));
-    let revised = format!("{file}{FRIDAY},1,2,1,1.5,1\n2024-01-29,,,,nonsense,\n");
+    assert_eq!(
+        again,
+        json!({ "new": 0, "revised": 0, "unchanged": 20, "repaired": 0, "quarantined": none, "noted": none, "refused": none })
+    );
+    let revised = format!("{file}{FRIDAY},100,101,99,100.5,1\n2024-01-29,,,,nonsense,\n");
     let third = world.put_csv(BARS, revised).await.ok();
     assert_eq!((&third["new"], &third["revised"], &third["unchanged"]), (&0.into(), &1.into(), &19.into()));
     assert_eq!(third["refused"], json!([{ "line": 23, "column": "close", "reason": "`nonsense` is not a number" }]));
     let newest = world.get(&format!("{BARS}?limit=1")).await.ok();
-    assert_eq!(newest["items"][0]["close"], 1.5);
+    assert_eq!(newest["items"][0]["close"], 100.5);
 }
 
 #[tokio::test]

@@ -117,7 +117,11 @@ impl Trained {
 }
 
 fn version(program: &str) -> Version {
-    Version { program: program.to_owned(), kernel: forecast::Kernel::Fast.version(), recipe: Some("lstm20x3-v2".to_owned()) }
+    Version {
+        program: program.to_owned(),
+        kernel: forecast::Kernel::Fast.version(),
+        recipe: Some("lstm20x3-v2".to_owned()),
+    }
 }
 
 /// Step, what and verdict of each item.

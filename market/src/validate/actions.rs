@@ -50,7 +50,9 @@ pub(super) fn find(known: &Known<'_>, judged: &mut Judged) -> Option<String> {
         match missing {
             None => judged.factors.push(Factor { session: bar.session, factor: round4(factor) }),
             Some(missing) => {
-                let why = format!("{said}, but {missing}: no action is taken from it; announce it by a factor file if there was one");
+                let why = format!(
+                    "{said}, but {missing}: no action is taken from it; announce it by a factor file if there was one"
+                );
                 judged.findings.push(Finding::about(Rule::UnsureAction, bar.session, why));
             }
         }
@@ -66,5 +68,6 @@ fn missing(known: &Known<'_>, before: &Bar, bar: &Bar) -> Option<String> {
     }
     let from = known.sessions.partition_point(|session| *session <= before.session);
     let until = known.sessions.partition_point(|session| *session < bar.session);
-    (until > from).then(|| format!("{} sessions of the exchange are missing, {} first", until - from, known.sessions[from]))
+    (until > from)
+        .then(|| format!("{} sessions of the exchange are missing, {} first", until - from, known.sessions[from]))
 }

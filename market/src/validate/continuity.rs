@@ -93,9 +93,11 @@ impl Line<'_> {
             let until = self.known.bars.partition_point(|bar| bar.session <= *last);
             let until = (until + 1).min(self.known.bars.len());
             let scale = self.restated.unwrap_or(1.0);
-            line.extend(self.known.bars[from..until].iter().map(|bar| {
-                (bar.session, (Bar { close: bar.close * scale, ..*bar }, From::Archive))
-            }));
+            line.extend(
+                self.known.bars[from..until]
+                    .iter()
+                    .map(|bar| (bar.session, (Bar { close: bar.close * scale, ..*bar }, From::Archive))),
+            );
         }
         line.extend(self.fresh.iter().map(|(session, bar)| (*session, (*bar, From::Batch))));
         line.into_values().collect()
@@ -113,7 +115,8 @@ impl Line<'_> {
             let far = (bar.close / reference).ln().abs() > LEVELS_APART.ln();
             return far.then(|| format!("the close {} after a long pause is {:+.0} %", bar.close, change * 100.0));
         }
-        (change.abs() > limit).then(|| format!("the close {} is {:+.1} % from {of}, {reference}", bar.close, change * 100.0))
+        (change.abs() > limit)
+            .then(|| format!("the close {} is {:+.1} % from {of}, {reference}", bar.close, change * 100.0))
     }
 
     /// Whether `next` takes `bar` for its previous close.
@@ -148,7 +151,9 @@ impl Line<'_> {
                 judged.accepted.push(*bar);
                 for (index, waiting) in self.known.pending.iter().enumerate() {
                     if waiting.raw.session == Some(bar.session) && waiting.raw.close.is_some_and(same) {
-                        judged.confirmed.push((index, format!("{} gave the same close again, and it is sound", self.known.source)));
+                        judged
+                            .confirmed
+                            .push((index, format!("{} gave the same close again, and it is sound", self.known.source)));
                     }
                 }
             }

@@ -51,12 +51,11 @@ pub fn compare(fetched: &[Bar], known: &[Bar]) -> Overlap {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::NaiveDate;
     use crate::RawBar;
+    use chrono::NaiveDate;
 
     fn bars(closes: &[f64]) -> Vec<Bar> {
         let first = NaiveDate::from_ymd_opt(2024, 1, 1).unwrap();

@@ -60,7 +60,11 @@ fn each_row_by_itself() {
     assert_eq!(with(|raw| raw.volume = Some(-1.0)), ("volume".to_owned(), 0));
     assert_eq!(with(|raw| raw.low = Some(102.0)), ("crossed".to_owned(), 0));
     assert_eq!(with(|raw| raw.close = Some(105.0)), ("range".to_owned(), 0), "4 % above the high");
-    assert_eq!(with(|raw| raw.close = Some(103.0)), ("near_range".to_owned(), 1), "2 % above the high: a weighted close");
+    assert_eq!(
+        with(|raw| raw.close = Some(103.0)),
+        ("near_range".to_owned(), 1),
+        "2 % above the high: a weighted close"
+    );
     assert_eq!(with(|raw| raw.open = Some(98.0)), ("open".to_owned(), 1));
     let at_noon = Known { now: day(0).and_hms_opt(6, 0, 0).unwrap().and_utc(), ..nepse() };
     assert_eq!(rules(&judge(&at_noon, &[row(0, 100.0)])), ["provisional"]);
@@ -101,7 +105,11 @@ fn what_waits_is_confirmed_by_the_next_session_or_another_source() {
     let second = judge(&known, &[row(2, 80.1)]);
     assert_eq!((closes(&second), second.confirmed.len()), (vec![80.1], 1), "{second:?}");
     let again = judge(&Known { source: "yahoo", ..known }, &[row(2, 80.0)]);
-    assert_eq!((closes(&again), rules(&again), again.confirmed.len()), (vec![], vec!["jump"], 0), "the same source twice is one word");
+    assert_eq!(
+        (closes(&again), rules(&again), again.confirmed.len()),
+        (vec![], vec!["jump"], 0),
+        "the same source twice is one word"
+    );
     let dismissed = [(day(2), 80.0)];
     let never = judge(&Known { dismissed: &dismissed, pending: &[], ..known }, &[row(2, 80.0), row(3, 101.0)]);
     assert_eq!((closes(&never), rules(&never)), (vec![101.0], vec!["dismissed"]));
@@ -156,7 +164,10 @@ fn stretches_without_a_trade_are_named_once() {
 
 fn any_row() -> impl Strategy<Value = Row> {
     let price = || {
-        proptest::option::weighted(0.7, prop_oneof![8 => 90.0..110.0f64, 1 => Just(0.0), 1 => any::<f64>(), 1 => 5.0..500.0f64])
+        proptest::option::weighted(
+            0.7,
+            prop_oneof![8 => 90.0..110.0f64, 1 => Just(0.0), 1 => any::<f64>(), 1 => 5.0..500.0f64],
+        )
     };
     let session = proptest::option::weighted(0.95, 0..500u64);
     (session, price(), price(), price(), price(), price(), price(), 0..9u64).prop_map(

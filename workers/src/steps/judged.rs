@@ -27,7 +27,8 @@ pub(super) fn sift(
 ) -> Sifted {
     let bars = archived.map(Series::bars).unwrap_or_default();
     // What a source takes from a published previous close is found here again, by the same rule for all sources.
-    let published = |factor: &Factor| batch.bars.iter().any(|bar| bar.session == factor.session && bar.prev_close.is_some());
+    let published =
+        |factor: &Factor| batch.bars.iter().any(|bar| bar.session == factor.session && bar.prev_close.is_some());
     let announced: Vec<Factor> = batch.factors.iter().filter(|factor| !published(factor)).copied().collect();
     let mut factors = archived.map(Series::factors).unwrap_or_default().to_vec();
     factors.extend(&announced);
@@ -86,7 +87,8 @@ fn in_words(judged: &Judged) -> String {
         let more = if all.len() > TOLD { format!(" and {} more", all.len() - TOLD) } else { String::new() };
         (!all.is_empty()).then(|| format!("{word} {}{more}", all[..all.len().min(TOLD)].join("; ")))
     };
-    let confirmed = (!judged.confirmed.is_empty()).then(|| format!("took in {} rows that had waited", judged.confirmed.len()));
+    let confirmed =
+        (!judged.confirmed.is_empty()).then(|| format!("took in {} rows that had waited", judged.confirmed.len()));
     let parts = [
         told(Severity::Ticker, "set aside all of it:"),
         told(Severity::Row, "set aside"),

@@ -9,9 +9,9 @@ use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use market::{Bar, Batch, Series, is_final};
 use std::sync::Arc;
 use std::time::Duration;
+use workflows::db::StoreResult;
 use workflows::ledger::{self, Claim};
 use workflows::stores::{archive, forecasts, market_days, quarantine};
-use workflows::db::StoreResult;
 use workflows::{Attempt, Effect, Outcome, Report, StepBody};
 
 /// How many archived bars a source is shown, to check that it speaks of the same security.
@@ -187,7 +187,13 @@ fn answer(
                 claim.ticker()
             ),
             Some(batch) => {
-                format!("{} answered, but gave no sound bar of {}{}{}", batch.source, claim.ticker(), refused(batch), after(&said))
+                format!(
+                    "{} answered, but gave no sound bar of {}{}{}",
+                    batch.source,
+                    claim.ticker(),
+                    refused(batch),
+                    after(&said)
+                )
             }
         };
         return Report::give_up(why);
@@ -200,8 +206,10 @@ fn answer(
     let session = page.map_or(newest, |page| page.max(newest));
     // As-of and target of the newest forecast: it must know every close, and look beyond the exchange's newest session.
     if fresh == 0 && forecast.is_some_and(|(as_of, target)| as_of >= newest && target > session) {
-        let reason =
-            format!("{newest} is archived and forecast already, and there has been no session since {session}{}", after(&said));
+        let reason = format!(
+            "{newest} is archived and forecast already, and there has been no session since {session}{}",
+            after(&said)
+        );
         let effects = [Effect::RunSession(session)].into_iter().chain(aside).collect();
         return Report { outcome: Outcome::NoNewSession(reason), effects };
     }

@@ -111,11 +111,9 @@ async fn end(
     })
     .doing("settle a quarantined row")?;
     let Some(row) = row else { return Ok(None) };
-    let batch: Option<Vec<u8>> = on_tx!(tx, |c| sqlx::query_scalar("select batch from quarantine where id = $1")
-        .bind(id)
-        .fetch_one(c)
-        .await)
-    .doing("read a quarantined batch")?;
+    let batch: Option<Vec<u8>> =
+        on_tx!(tx, |c| sqlx::query_scalar("select batch from quarantine where id = $1").bind(id).fetch_one(c).await)
+            .doing("read a quarantined batch")?;
     Ok(Some((row, batch)))
 }
 
