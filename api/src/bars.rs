@@ -120,6 +120,9 @@ impl Bars {
         from: Query<Option<NaiveDate>>,
         /// The last session wanted.
         to: Query<Option<NaiveDate>>,
+        /// Prices on the level of the newest bar, by the corporate actions that are known; by default as they were published.
+        #[oai(default)]
+        adjusted: Query<bool>,
         /// The most items on a page.
         #[oai(default = "default_limit", validator(minimum(value = "1"), maximum(value = "5000")))]
         limit: Query<u32>,
@@ -133,8 +136,8 @@ impl Bars {
             tickers::get(db, &ticker).await?.ok_or_else(|| unknown_ticker(&ticker))?;
             return Ok(Json(BarPage { items: Vec::new(), next_cursor: None }));
         };
-        let wanted: Vec<&Bar> = series
-            .bars()
+        let bars = if adjusted.0 { series.adjusted() } else { series.bars().to_vec() };
+        let wanted: Vec<&Bar> = bars
             .iter()
             .filter(|bar| from.is_none_or(|from| bar.session >= from) && to.is_none_or(|to| bar.session <= to))
             .filter(|bar| before.is_none_or(|before| bar.session < before))

@@ -96,6 +96,15 @@ async fn corporate_actions_reach_the_forecast() {
     assert_eq!((&done["archived"], &done["tickers"]), (&1.into(), &1.into()));
     assert_eq!(done["without_bars"], json!(["GHOST"]));
     assert_eq!(done["refused"][0]["line"], 3);
+    world.import("NEPSE:EBL", 10).await;
+    let earlier = format!("ticker,date,factor\nEBL,{FRIDAY},0.8\n");
+    world.put_csv("/v1/exchanges/NEPSE/factors", earlier).await.ok();
+    let of = |page: Value| page["items"][0]["close"].as_f64().unwrap();
+    let raw = of(world.get("/v1/tickers/NEPSE/EBL/bars").await.ok());
+    let adjusted = of(world.get("/v1/tickers/NEPSE/EBL/bars?adjusted=true").await.ok());
+    assert!((adjusted - raw * 0.8).abs() < 1e-4, "{adjusted} of {raw}");
+    let ahead = world.get("/v1/tickers/NEPSE/NABIL/bars?adjusted=true").await.ok();
+    assert_eq!(ahead, world.get("/v1/tickers/NEPSE/NABIL/bars").await.ok(), "its action lies ahead of the newest bar");
     let body = world.get("/v1/forecasts/NEPSE/NABIL").await.ok();
     assert!(body["flags"].as_array().unwrap().contains(&"corporate_action".into()), "{body}");
     let (last, reference) = (body["last_close"].as_f64().unwrap(), body["reference_price"].as_f64().unwrap());

@@ -2,7 +2,10 @@
 //! where they are absent.
 
 use crate::World;
+use market::validate::{Known, Row, judge};
+use market::{Exchange, Factor, RawBar, parse_bars_csv, parse_factors_csv};
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 #[allow(clippy::disallowed_methods)] // A test has no `cli` that could read the setting for it.
@@ -85,4 +88,64 @@ async fn the_predecessors_mistake_is_caught() {
     put(&world, &prices, "NEPSE", "NABIL").await;
     let right = put(&world, &seed, "NEPSE", "NABIL").await;
     assert_eq!(set_aside(&right), [""; 0], "{right}");
+}
+
+/// Pages that publish the previous close, made from the files: the factors are found again, but for those after missing sessions.
+#[test]
+fn the_factors_are_found_from_published_previous_closes() {
+    let Some(folder) = shared("prices") else { return };
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    let (rows, _) = parse_factors_csv(Exchange::Nepse, &read("NEPSE_reference_price_factors.csv")).unwrap();
+    let mut given: BTreeMap<String, Vec<Factor>> = BTreeMap::new();
+    for row in rows {
+        given.entry(row.ticker.symbol().to_owned()).or_default().push(row.factor);
+    }
+    let bars = |ticker: &String| parse_bars_csv(&read(&format!("NEPSE/{ticker}.csv"))).unwrap().bars;
+    let sessions: BTreeSet<_> = given.keys().flat_map(bars).map(|bar| bar.session).collect();
+    let sessions: Vec<_> = sessions.into_iter().collect();
+    let (mut found, mut unsure) = (0, Vec::new());
+    for (ticker, factors) in &given {
+        let known = Known {
+            exchange: Exchange::Nepse,
+            source: "sharesansar",
+            now: "2026-11-20T23:00:00Z".parse().unwrap(),
+            bars: &[],
+            factors: &[],
+            sessions: &sessions,
+            pending: &[],
+            dismissed: &[],
+            compared: true,
+        };
+        let mut before: Option<f64> = None;
+        let page = |bar: &market::Bar| {
+            let factor = factors.iter().find(|f| f.session == bar.session).map_or(1.0, |f| f.factor);
+            let prev_close = before.replace(bar.close).map(|close| close * factor);
+            // Before 2018-06 no previous close was published, and actions of that time are not in the file.
+            let prev_close = prev_close.filter(|_| bar.session >= "2018-06-01".parse().unwrap());
+            Row { line: 0, raw: RawBar { prev_close, ..RawBar::from(bar) } }
+        };
+        let rows: Vec<Row> = bars(ticker).iter().map(page).collect();
+        let judged = judge(&known, &rows);
+        for factor in &judged.factors {
+            let same = factors.iter().any(|f| f.session == factor.session && (f.factor - factor.factor).abs() < 2e-4);
+            assert!(same, "{ticker}: nobody announced {factor:?}");
+        }
+        found += judged.factors.len();
+        let doubts = judged.findings.iter().filter(|finding| finding.rule.as_str() == "unsure_action");
+        let of_file = |session| factors.iter().any(|f| f.session == session);
+        unsure
+            .extend(doubts.filter_map(|f| f.row.raw.session).filter(|s| of_file(*s)).map(|s| format!("{ticker} {s}")));
+    }
+    assert_eq!(
+        unsure,
+        [
+            "CIT 2020-06-29",
+            "EBL 2020-06-29",
+            "GBIME 2020-01-20",
+            "GBIME 2022-12-07",
+            "HIDCL 2020-06-29",
+            "NLIC 2020-06-29"
+        ]
+    );
+    assert_eq!(found, 40, "all others");
 }

@@ -101,6 +101,14 @@ pub fn judge(known: &Known<'_>, rows: &[Row]) -> Judged {
             let why = format!("every common close is {factor:.4} times the archived one: no split is like that");
             return set_aside_whole(judged, Rule::Disagrees, why);
         }
+        // A history that is restated in part would stand on two levels.
+        Overlap::Restated(factor) if known.bars[0].session < all[0].session => {
+            let older = known.bars.partition_point(|bar| bar.session < all[0].session);
+            let why = format!(
+                "every common close is {factor:.4} times the archived one, but {older} older sessions were not given anew"
+            );
+            return set_aside_whole(judged, Rule::Disagrees, why);
+        }
         Overlap::Restated(factor) => {
             let why = format!("older closes were all multiplied by {factor:.4}: the history is taken anew");
             judged.findings.push(Finding::about(Rule::Restated, all[0].session, why));

@@ -135,6 +135,8 @@ fn a_restated_history_is_taken_whole() {
     let archived = bars(&[88.2, 88.9, 89.0]);
     let judged = judge(&Known { bars: &archived, ..nepse() }, &rows(&[44.1, 44.45, 44.5, 44.9]));
     assert_eq!((closes(&judged).len(), judged.restated, rules(&judged)), (4, Some(0.5), vec!["restated"]));
+    let in_part = judge(&Known { bars: &archived, ..nepse() }, &[row(1, 44.45), row(2, 44.5), row(3, 44.9)]);
+    assert_eq!((closes(&in_part), rules(&in_part)), (vec![], vec!["disagrees"]));
 }
 
 #[test]
