@@ -11,7 +11,7 @@ pub use settle::{Settled, dismiss, release};
 use super::{archive, staging};
 use crate::db::{Db, Doing, Rows, StoreResult, Ts, Tx, on_tx};
 use chrono::{DateTime, NaiveDate, Utc};
-use market::validate::{Finding, Judged, Pending, Severity};
+use market::validate::{Finding, Judged, Pending, Rule, Severity};
 use market::{Batch, Ticker};
 use uuid::Uuid;
 
@@ -75,7 +75,8 @@ impl SetAside {
             source: batch.source.clone(),
             body_sha256: batch.body_sha256.clone(),
             fetched_at: batch.fetched_at,
-            rows: judged.of(Severity::Row).cloned().collect(),
+            // What was dismissed stands there already.
+            rows: judged.of(Severity::Row).filter(|finding| finding.rule != Rule::Dismissed).cloned().collect(),
             whole: judged.whole().map(|finding| (finding.clone(), Some(batch.clone()))),
             confirmed: judged.confirmed.iter().map(confirm).collect(),
             restated: judged.restated,
