@@ -6,7 +6,8 @@ use crate::payload::Csv;
 use crate::problem::Problem;
 use crate::words::{Tag, ticker_in_path, unknown_ticker};
 use chrono::NaiveDate;
-use market::{Bar, Batch, CsvFault, ParsedCsv};
+use market::validate::{Finding, Judged, Known, Row, Rule, Severity};
+use market::{Bar, Batch, CsvFault, Series};
 use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::param::{Path, Query};
@@ -14,6 +15,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use workflows::stores::quarantine::{self, SetAside};
 use workflows::stores::{archive, tickers};
 
 /// Name of the source under which imported bars are archived.
@@ -71,9 +73,32 @@ struct Imported {
     revised: u64,
     /// Sessions that stood there already, exactly so.
     unchanged: u64,
+    /// Rows whose open was no price of its session: it became unknown.
+    repaired: u64,
+    /// Rows that wait in the quarantine, or why all of them do; see `/v1/quarantine`.
+    quarantined: Vec<FoundRow>,
+    /// What was found in rows that were taken: at most 100.
+    noted: Vec<FoundRow>,
     /// Rows that were not taken; the others were.
     refused: Vec<RefusedRow>,
 }
+
+/// What was found in a row.
+#[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
+struct FoundRow {
+    /// Its line in the file, from 1; absent where it is about more than a row.
+    line: Option<u64>,
+    /// The trading day; absent where it is about the whole file.
+    session: Option<NaiveDate>,
+    /// The rule, in one word.
+    rule: String,
+    /// What was found.
+    why: String,
+}
+
+/// The most findings told of rows that were taken.
+const MOST_NOTED: usize = 100;
 
 pub(crate) struct Bars;
 
@@ -95,6 +120,9 @@ impl Bars {
         from: Query<Option<NaiveDate>>,
         /// The last session wanted.
         to: Query<Option<NaiveDate>>,
+        /// Prices on the level of the newest bar, by the corporate actions that are known; by default as they were published.
+        #[oai(default)]
+        adjusted: Query<bool>,
         /// The most items on a page.
         #[oai(default = "default_limit", validator(minimum(value = "1"), maximum(value = "5000")))]
         limit: Query<u32>,
@@ -108,8 +136,8 @@ impl Bars {
             tickers::get(db, &ticker).await?.ok_or_else(|| unknown_ticker(&ticker))?;
             return Ok(Json(BarPage { items: Vec::new(), next_cursor: None }));
         };
-        let wanted: Vec<&Bar> = series
-            .bars()
+        let bars = if adjusted.0 { series.adjusted() } else { series.bars().to_vec() };
+        let wanted: Vec<&Bar> = bars
             .iter()
             .filter(|bar| from.is_none_or(|from| bar.session >= from) && to.is_none_or(|to| bar.session <= to))
             .filter(|bar| before.is_none_or(|before| bar.session < before))
@@ -122,6 +150,7 @@ impl Bars {
 
     /// Imports bars.
     ///
+    /// Every row is judged first: what is no price is refused, what breaks a rule waits in the quarantine, the rest is archived.
     /// The file has a header with at least `date` and `close`; `open`, `high`, `low`, `volume` may be there. Importing a file twice changes nothing
     /// the second time. The ticker becomes known. At most 16 MiB.
     #[oai(path = "/v1/tickers/:exchange/:ticker/bars", method = "put", operation_id = "import_bars")]
@@ -136,32 +165,83 @@ impl Bars {
         file: Csv,
     ) -> Result<Json<Imported>, Problem> {
         let ticker = ticker_in_path(&exchange, &ticker)?;
-        let (parsed, body_sha256) = parse(file, market::parse_bars_csv).await?;
-        let ParsedCsv { bars, refused } = parsed;
-        let engine = shared.engine();
-        let given = bars.len();
+        let ((rows, refused), body_sha256) = parse(file, market::parse_rows_csv).await?;
+        let (db, now) = (&shared.stores().db, shared.engine().market_clock.now());
+        let series = archive::series(db, &ticker).await?;
+        let standing = quarantine::standing(db, &ticker).await?;
+        let known = Known {
+            exchange: ticker.exchange(),
+            source: CSV_SOURCE,
+            now,
+            bars: series.as_ref().map(Series::bars).unwrap_or_default(),
+            factors: series.as_ref().map(Series::factors).unwrap_or_default(),
+            // A file names no previous close, so that no action is taken from it and no session can be missing.
+            sessions: &[],
+            pending: &standing.pending,
+            dismissed: &standing.dismissed,
+            compared: false,
+        };
+        let judged = market::validate::judge(&known, &rows);
         let batch = Batch {
             ticker,
             source: CSV_SOURCE.to_owned(),
-            page_session: bars.last().map(|bar| bar.session),
-            bars,
+            page_session: judged.accepted.last().map(|bar| bar.session),
+            bars: if judged.whole().is_some() { last_of_each(&rows) } else { judged.accepted.clone() },
             factors: Vec::new(),
-            refused: refused.iter().map(ToString::to_string).collect(),
-            fetched_at: engine.market_clock.now(),
+            refused: Vec::new(),
+            fetched_at: now,
             body_sha256,
         };
+        let set_aside = SetAside::of(&batch, &judged, &standing);
         // A file without one sound row must not make its ticker known.
-        let archived = if given == 0 {
-            archive::Archived::default()
-        } else {
-            archive::import(&shared.stores().db, &batch, shared.stores().db.now()).await?
-        };
-        Ok(Json(Imported {
+        let keep = Some(&batch).filter(|_| !judged.accepted.is_empty());
+        let archived = quarantine::import(db, keep, set_aside.as_ref(), db.now()).await?;
+        Ok(Json(Imported::of(&judged, archived, refused)))
+    }
+}
+
+/// The sound rows of a file that is set aside as a whole, so that it can be released.
+fn last_of_each(rows: &[Row]) -> Vec<Bar> {
+    let sound = rows.iter().filter_map(|row| row.raw.check().ok()).map(|bar| (bar.session, bar));
+    sound.collect::<std::collections::BTreeMap<_, _>>().into_values().collect()
+}
+
+impl Imported {
+    fn of(judged: &Judged, archived: archive::Archived, unreadable: Vec<CsvFault>) -> Self {
+        let given = judged.accepted.len();
+        let repaired = |finding: &&Finding| finding.rule == Rule::Open;
+        let waits = |finding: &&Finding| finding.rule.severity() >= Severity::Row;
+        let noted = judged.of(Severity::Warn).filter(|finding| !repaired(finding));
+        let mut refused: Vec<RefusedRow> = unreadable.into_iter().map(RefusedRow::from).collect();
+        refused.extend(judged.of(Severity::Reject).map(RefusedRow::of));
+        refused.sort_by_key(|row| row.line);
+        Self {
             new: archived.new as u64,
             revised: archived.revised as u64,
             unchanged: (given - archived.new - archived.revised) as u64,
-            refused: refused.into_iter().map(RefusedRow::from).collect(),
-        }))
+            repaired: judged.findings.iter().filter(repaired).count() as u64,
+            quarantined: judged.findings.iter().filter(waits).map(FoundRow::of).collect(),
+            noted: noted.take(MOST_NOTED).map(FoundRow::of).collect(),
+            refused,
+        }
+    }
+}
+
+impl FoundRow {
+    fn of(finding: &Finding) -> Self {
+        Self {
+            line: Some(finding.row.line).filter(|line| *line > 0),
+            session: finding.row.raw.session,
+            rule: finding.rule.as_str().to_owned(),
+            why: finding.why.clone(),
+        }
+    }
+}
+
+impl RefusedRow {
+    fn of(finding: &Finding) -> Self {
+        let column = finding.row.raw.check().err().map_or("date", |fault| market::column_of(&fault));
+        Self { line: finding.row.line, column: column.to_owned(), reason: finding.why.clone() }
     }
 }
 

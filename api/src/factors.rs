@@ -5,7 +5,9 @@ use crate::bars::{CSV_SOURCE, RefusedRow, parse};
 use crate::payload::Csv;
 use crate::problem::Problem;
 use crate::words::{Tag, exchange_in_path};
-use market::{Batch, Factor, Ticker};
+use chrono::NaiveDate;
+use market::validate::LONGEST_GAP_DAYS;
+use market::{Batch, Factor, Series, Ticker};
 use poem::web::Data;
 use poem_openapi::param::Path;
 use poem_openapi::payload::Json;
@@ -23,8 +25,21 @@ struct FactorsImported {
     tickers: u64,
     /// Symbols whose actions were not taken, because no bars of theirs are archived: import those first.
     without_bars: Vec<String>,
+    /// Actions that were taken although sessions are missing before them: the factor may hold what happened in these too.
+    doubted: Vec<Doubted>,
     /// Rows that were not taken; the others were.
     refused: Vec<RefusedRow>,
+}
+
+/// An action after missing sessions.
+#[derive(Debug, Object)]
+struct Doubted {
+    /// The symbol.
+    ticker: String,
+    /// The ex-date.
+    session: NaiveDate,
+    /// What is missing.
+    why: String,
 }
 
 pub(crate) struct Factors;
@@ -55,6 +70,7 @@ impl Factors {
             archived: 0,
             tickers: 0,
             without_bars: Vec::new(),
+            doubted: Vec::new(),
             refused: refused.into_iter().map(RefusedRow::from).collect(),
         };
         for (ticker, factors) in by_ticker {
@@ -62,6 +78,9 @@ impl Factors {
             if tickers::get(&shared.stores().db, &ticker).await?.is_none_or(|row| row.bars == 0) {
                 done.without_bars.push(ticker.symbol().to_owned());
                 continue;
+            }
+            if let Some(series) = archive::series(&shared.stores().db, &ticker).await? {
+                done.doubted.extend(factors.iter().filter_map(|factor| doubt(&series, factor)));
             }
             done.archived += factors.len() as u64;
             done.tickers += 1;
@@ -79,4 +98,15 @@ impl Factors {
         }
         Ok(Json(done))
     }
+}
+
+/// Why a factor may be more than an action: it compares with a close that is too old.
+fn doubt(series: &Series, factor: &Factor) -> Option<Doubted> {
+    let before = series.bars().iter().rfind(|bar| bar.session < factor.session)?;
+    let days = (factor.session - before.session).num_days();
+    (days > LONGEST_GAP_DAYS).then(|| Doubted {
+        ticker: series.ticker().symbol().to_owned(),
+        session: factor.session,
+        why: format!("the bar before it is of {}, {days} days earlier", before.session),
+    })
 }

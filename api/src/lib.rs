@@ -24,6 +24,7 @@ mod paging;
 mod pauses;
 mod payload;
 mod problem;
+mod quarantine;
 mod queues;
 mod replay;
 mod replays;

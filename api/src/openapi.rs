@@ -2,7 +2,7 @@
 //! line can print it. `api/openapi.json` is its snapshot.
 
 use crate::problem::PROBLEM_JSON;
-use crate::{accuracy, audit, backfills, dead_letters, history, pauses, queues, schedules, workers};
+use crate::{accuracy, audit, backfills, dead_letters, history, pauses, quarantine, queues, schedules, workers};
 use crate::{bars, exchanges, factors, forecasts, health, pages, replays, runs, tickers};
 use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 use serde_json::{Map, Value, json};
@@ -26,6 +26,7 @@ type Steering = (
     schedules::Schedules,
     backfills::Backfills,
     dead_letters::DeadLetters,
+    quarantine::Quarantine,
     queues::Queues,
     pauses::Pauses,
     workers::Workers,
@@ -49,6 +50,7 @@ pub(crate) fn service() -> OpenApiService<Resources, ()> {
             schedules::Schedules,
             backfills::Backfills,
             dead_letters::DeadLetters,
+            quarantine::Quarantine,
             queues::Queues,
             pauses::Pauses,
             workers::Workers,
@@ -85,8 +87,16 @@ const HEADER_NAMES: [(&str, &str); 3] =
     [("ETAG", "ETag"), ("CACHE-CONTROL", "Cache-Control"), ("LOCATION", "Location")];
 
 /// Bodies that refuse unknown fields say so.
-const CLOSED_SCHEMAS: [&str; 7] =
-    ["StartRun", "RerunRun", "SetPause", "ChangeSchedule", "TriggerSchedule", "StartBackfill", "RequeueDeadLetters"];
+const CLOSED_SCHEMAS: [&str; 8] = [
+    "SettleQuarantined",
+    "StartRun",
+    "RerunRun",
+    "SetPause",
+    "ChangeSchedule",
+    "TriggerSchedule",
+    "StartBackfill",
+    "RequeueDeadLetters",
+];
 
 /// Corrects formats, media types and header names everywhere.
 fn mend(document: &mut Value) {

@@ -253,6 +253,47 @@ pub fn name(text: &str) -> Result<String, String> {
     }
 }
 
+/// What to do with what was set aside.
+#[derive(Debug, Subcommand)]
+pub enum Quarantined {
+    /// What waits, newest first.
+    List {
+        /// Only this exchange.
+        #[arg(long)]
+        exchange: Option<Exchange>,
+        /// Only this ticker.
+        #[arg(long, value_name = "EXCHANGE:TICKER")]
+        ticker: Option<Ticker>,
+        /// In this state: open, released, dismissed, confirmed, overtaken or all.
+        #[arg(long, default_value = "open")]
+        state: String,
+        /// Only by this rule.
+        #[arg(long)]
+        rule: Option<String>,
+        /// The most of them, up to 200.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Accept it as it is: it enters the archive.
+    Release {
+        /// Their ids.
+        #[arg(required = true)]
+        ids: Vec<Uuid>,
+        /// Why, for whoever looks later.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Keep it out for good.
+    Dismiss {
+        /// Their ids.
+        #[arg(required = true)]
+        ids: Vec<Uuid>,
+        /// Why, for whoever looks later.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! The import folder's two file shapes: `EXCHANGE/TICKER.csv` (daily bars) and `*reference_price_factors.csv`.
 //! In comes text, out come rows and, for each row that is refused, its line, column and reason.
 
+use crate::validate::Row;
 use crate::{Bar, BarFault, Exchange, Factor, RawBar, Ticker, parse_number};
 use chrono::NaiveDate;
 
@@ -41,6 +42,22 @@ pub struct FactorRow {
 /// Empty cells are unknown. A later row of the same session replaces an earlier one.
 /// `Err` only when the file as a whole cannot be read: no header, or a required column missing.
 pub fn parse_bars_csv(text: &str) -> Result<ParsedCsv, CsvFault> {
+    let (rows, refused) = parse_rows_csv(text)?;
+    let mut parsed = ParsedCsv { refused, ..ParsedCsv::default() };
+    let mut by_session = std::collections::BTreeMap::new();
+    for row in rows {
+        match row.raw.check() {
+            Ok(bar) => drop(by_session.insert(bar.session, bar)),
+            Err(reason) => parsed.refused.push(fault(row.line, column_of(&reason), &reason)),
+        }
+    }
+    parsed.refused.sort_by_key(|fault| fault.line);
+    parsed.bars = by_session.into_values().collect();
+    Ok(parsed)
+}
+
+/// The same rows as they stand in the file, in its order: numbers are read, nothing is judged.
+pub fn parse_rows_csv(text: &str) -> Result<(Vec<Row>, Vec<CsvFault>), CsvFault> {
     let mut reader = csv::ReaderBuilder::new()
         .flexible(true)
         .trim(csv::Trim::All)
@@ -50,21 +67,17 @@ pub fn parse_bars_csv(text: &str) -> Result<ParsedCsv, CsvFault> {
     let need = |name: &str| find(name).ok_or_else(|| missing_column(name, &headers));
     let (date_at, close_at) = (need("date")?, need("close")?);
     let columns = [("open", find("open")), ("high", find("high")), ("low", find("low")), ("volume", find("volume"))];
-    let mut parsed = ParsedCsv::default();
-    let mut by_session = std::collections::BTreeMap::new();
+    let (mut rows, mut refused) = (Vec::new(), Vec::new());
     for record in reader.records() {
         match record
             .map_err(|e| unreadable(&e))
             .and_then(|row| read_row(&row, headers.len(), date_at, close_at, &columns))
         {
-            Ok(bar) => {
-                by_session.insert(bar.session, bar);
-            }
-            Err(fault) => parsed.refused.push(fault),
+            Ok(row) => rows.push(row),
+            Err(fault) => refused.push(fault),
         }
     }
-    parsed.bars = by_session.into_values().collect();
-    Ok(parsed)
+    Ok((rows, refused))
 }
 
 /// Reads `ticker,date,…,factor,…`; tickers belong to `exchange`.
@@ -127,7 +140,7 @@ fn read_row(
     date_at: usize,
     close_at: usize,
     columns: &[(&'static str, Option<usize>); 4],
-) -> Result<Bar, CsvFault> {
+) -> Result<Row, CsvFault> {
     let line = line_of(row);
     if row.len() != width {
         return Err(fault(line, "row", &format!("{} cells where the header has {width}", row.len())));
@@ -147,10 +160,11 @@ fn read_row(
             _ => raw.volume = value,
         }
     }
-    raw.check().map_err(|reason| fault(line, column_of(&reason), &reason))
+    Ok(Row { line, raw })
 }
 
-fn column_of(fault: &BarFault) -> &'static str {
+/// Which column a fault is about.
+pub fn column_of(fault: &BarFault) -> &'static str {
     match fault {
         BarFault::NoSession | BarFault::TooOld(_) => "date",
         BarFault::NoClose => "close",

@@ -15,13 +15,15 @@ mod record;
 mod series;
 mod session;
 mod ticker;
+pub mod validate;
 
 pub use alarm::{AlarmKind, Doubts, UnknownAlarm};
 pub use bar::{Bar, BarFault, RawBar, round4};
 pub use batch::Batch;
 pub use exchange::{Exchange, UnknownExchange};
 pub use folder::{
-    CsvFault, FACTOR_FILE_SUFFIX, FactorRow, ParsedCsv, parse_bars_csv, parse_factors_csv, write_bars_csv,
+    CsvFault, FACTOR_FILE_SUFFIX, FactorRow, ParsedCsv, column_of, parse_bars_csv, parse_factors_csv, parse_rows_csv,
+    write_bars_csv,
 };
 pub use forecast::{Baseline, DISCLAIMER, Flag, Forecast, Interval, MadeBy};
 pub use market_day::{MARKET_RETURN_CLIP, MarketDay, MarketSums, changes, market_condition, market_days};

@@ -1,6 +1,6 @@
 //! A ticker's history as the model reads it: bars in order, one per session, and the corporate actions between them.
 
-use crate::{Bar, Ticker};
+use crate::{Bar, Ticker, round4};
 use chrono::NaiveDate;
 use kernel::math::ln;
 use serde::{Deserialize, Serialize};
@@ -98,6 +98,27 @@ impl Series {
             .collect()
     }
 
+    /// The bars on the level of the newest one: prices times, volumes divided by, every later corporate action. What is archived stays raw.
+    pub fn adjusted(&self) -> Vec<Bar> {
+        let Some(last) = self.last_session() else { return Vec::new() };
+        let on_level = |bar: &Bar| {
+            let factor = self.factor_between(bar.session, last);
+            let price = |value: Option<f64>| value.map(|value| round4(value * factor));
+            Bar {
+                session: bar.session,
+                open: price(bar.open),
+                high: price(bar.high),
+                low: price(bar.low),
+                close: round4(bar.close * factor),
+                ltp: price(bar.ltp),
+                // It stands on the level of its own session: an action of that day is in it already.
+                prev_close: price(bar.prev_close),
+                volume: bar.volume.map(|volume| round4(volume / factor)),
+            }
+        };
+        self.bars.iter().map(on_level).collect()
+    }
+
     /// The same ticker's series up to and including `session`.
     pub fn until(&self, session: NaiveDate) -> Series {
         let keep = self.bars.partition_point(|bar| bar.session <= session);
@@ -146,6 +167,8 @@ mod tests {
         let factor = Factor { session: NaiveDate::from_ymd_opt(2024, 1, 3).unwrap(), factor: 0.8 };
         let series = Series::new(ticker(), vec![bar(1, 100.0), bar(2, 100.0), bar(4, 80.0)], vec![factor]).unwrap();
         assert!(series.log_returns().iter().all(|r| r.abs() < 1e-12), "{:?}", series.log_returns());
+        let closes: Vec<f64> = series.adjusted().iter().map(|bar| bar.close).collect();
+        assert_eq!((closes, series.bars()[0].close), (vec![80.0, 80.0, 80.0], 100.0), "what is archived stays raw");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use crate::db::{Doing, Rows, StoreResult, Tx, on_tx};
 use crate::ledger::Claim;
 use crate::stores::made_with::{self, Made};
-use crate::stores::{archive, forecasts, globals, market_days, models, record, staging};
+use crate::stores::{archive, forecasts, globals, market_days, models, quarantine, record, staging};
 use chrono::{DateTime, NaiveDate, Utc};
 use market::{Batch, Exchange, Forecast, MarketDay};
 
@@ -36,6 +36,10 @@ pub enum Effect {
     Settled(Box<record::Settlement>),
     /// What the step's result was made with, for a replay.
     MadeWith(Box<Made>),
+    /// Sets rows or the whole batch aside, or takes in what is confirmed.
+    SetAside(Box<quarantine::SetAside>),
+    /// A batch of this source agrees with the archive: what waits of it as a whole is overtaken.
+    Agrees(String),
     /// Moves the run's staged batch into the archive.
     ArchiveStaged,
     /// Deletes the run's staging.
@@ -80,6 +84,8 @@ impl Effect {
             }
             Effect::Settled(settlement) => record::put(tx, settlement, claim.run, now).await,
             Effect::MadeWith(made) => made_with::put(tx, claim.run, claim.step, made, now).await,
+            Effect::SetAside(what) => quarantine::put(tx, what, Some(claim.run), now).await,
+            Effect::Agrees(source) => quarantine::overtake(tx, claim.ticker(), source, now).await,
             Effect::ArchiveStaged => match staging::get_in(tx, claim.run).await? {
                 Some(batch) => {
                     let series = archive::put(tx, &batch, now).await?.version;

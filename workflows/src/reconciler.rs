@@ -2,13 +2,15 @@
 //! and unsent, lost or overdue. Every process runs it and one at a time leads; two leaders would be wasteful and not wrong (epochs fence, ids
 //! deduplicate).
 
-use crate::db::{StoreError, StoreResult};
+use crate::db::{Db, StoreError, StoreResult};
 use crate::engine::Engine;
 use crate::ledger::{self, Abandoned, Ending};
 use crate::plan::Step;
 use crate::queue::QueueError;
 use crate::state::Outcome;
+use crate::stores::quarantine;
 use chrono::{DateTime, TimeDelta, Utc};
+use market::validate::{Rule, Severity};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -156,6 +158,7 @@ async fn slow_duties(engine: &Engine, memory: &mut Memory, now: DateTime<Utc>) -
     engine.ledger.sign_off(None, now - TimeDelta::minutes(10)).await?;
     if let Some(db) = engine.ledger.db() {
         ledger::analyse_grown(db).await?;
+        count_quarantine(db).await?;
     }
     let Some(db) = engine.ledger.db().filter(|_| memory.rare_duties_at.is_none_or(|at| Instant::now() >= at)) else {
         return Ok(());
@@ -171,6 +174,20 @@ async fn slow_duties(engine: &Engine, memory: &mut Memory, now: DateTime<Utc>) -
             count,
             "open runs of a plan that this version does not know; they wait for a program that does"
         );
+    }
+    Ok(())
+}
+
+/// Tells what waits in the quarantine. What nothing waits for is told as zero, so that an alarm on it ends.
+async fn count_quarantine(db: &Db) -> StoreResult<()> {
+    let counts = quarantine::open_counts(db).await?;
+    for exchange in market::Exchange::ALL {
+        for rule in Rule::ALL.iter().filter(|rule| rule.severity() >= Severity::Row) {
+            let waits = |(at, by, _): &&(String, String, i64)| at == exchange.as_str() && by == rule.as_str();
+            let count = counts.iter().find(waits).map_or(0, |(.., count)| *count);
+            metrics::gauge!("retainai_quarantine_open", "exchange" => exchange.as_str(), "rule" => rule.as_str())
+                .set(count as f64);
+        }
     }
     Ok(())
 }

@@ -54,15 +54,21 @@ async fn an_import_says_what_it_changed() {
     let file = csv(&weekdays(20));
     let none: [Value; 0] = [];
     let done = world.put_csv(BARS, file.clone()).await.ok();
-    assert_eq!(done, json!({ "new": 20, "revised": 0, "unchanged": 0, "refused": none }));
+    assert_eq!(
+        done,
+        json!({ "new": 20, "revised": 0, "unchanged": 0, "repaired": 0, "quarantined": none, "noted": none, "refused": none })
+    );
     let again = world.put_csv(BARS, file.clone()).await.ok();
-    assert_eq!(again, json!({ "new": 0, "revised": 0, "unchanged": 20, "refused": none }));
-    let revised = format!("{file}{FRIDAY},1,2,1,1.5,1\n2024-01-29,,,,nonsense,\n");
+    assert_eq!(
+        again,
+        json!({ "new": 0, "revised": 0, "unchanged": 20, "repaired": 0, "quarantined": none, "noted": none, "refused": none })
+    );
+    let revised = format!("{file}{FRIDAY},100,101,99,100.5,1\n2024-01-29,,,,nonsense,\n");
     let third = world.put_csv(BARS, revised).await.ok();
     assert_eq!((&third["new"], &third["revised"], &third["unchanged"]), (&0.into(), &1.into(), &19.into()));
     assert_eq!(third["refused"], json!([{ "line": 23, "column": "close", "reason": "`nonsense` is not a number" }]));
     let newest = world.get(&format!("{BARS}?limit=1")).await.ok();
-    assert_eq!(newest["items"][0]["close"], 1.5);
+    assert_eq!(newest["items"][0]["close"], 100.5);
 }
 
 #[tokio::test]
@@ -90,6 +96,15 @@ async fn corporate_actions_reach_the_forecast() {
     assert_eq!((&done["archived"], &done["tickers"]), (&1.into(), &1.into()));
     assert_eq!(done["without_bars"], json!(["GHOST"]));
     assert_eq!(done["refused"][0]["line"], 3);
+    world.import("NEPSE:EBL", 10).await;
+    let earlier = format!("ticker,date,factor\nEBL,{FRIDAY},0.8\n");
+    world.put_csv("/v1/exchanges/NEPSE/factors", earlier).await.ok();
+    let of = |page: Value| page["items"][0]["close"].as_f64().unwrap();
+    let raw = of(world.get("/v1/tickers/NEPSE/EBL/bars").await.ok());
+    let adjusted = of(world.get("/v1/tickers/NEPSE/EBL/bars?adjusted=true").await.ok());
+    assert!((adjusted - raw * 0.8).abs() < 1e-4, "{adjusted} of {raw}");
+    let ahead = world.get("/v1/tickers/NEPSE/NABIL/bars?adjusted=true").await.ok();
+    assert_eq!(ahead, world.get("/v1/tickers/NEPSE/NABIL/bars").await.ok(), "its action lies ahead of the newest bar");
     let body = world.get("/v1/forecasts/NEPSE/NABIL").await.ok();
     assert!(body["flags"].as_array().unwrap().contains(&"corporate_action".into()), "{body}");
     let (last, reference) = (body["last_close"].as_f64().unwrap(), body["reference_price"].as_f64().unwrap());

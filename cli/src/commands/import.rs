@@ -136,12 +136,17 @@ fn say(files: &[Value], found: &[Found]) {
                 cell(file, "file"),
                 cell(file, "new"),
                 cell(file, "revised"),
+                cell(file, "repaired"),
+                file["quarantined"].as_array().map_or(0, Vec::len).to_string(),
                 refused.to_string(),
                 cell(file, "refused_whole"),
             ]
         })
         .collect();
-    crate::output::outln!("{}", table(&["file", "new", "revised", "refused rows", "refused whole"], &rows));
+    crate::output::outln!(
+        "{}",
+        table(&["file", "new", "revised", "repaired", "quarantined", "refused rows", "refused whole"], &rows)
+    );
     for file in files {
         for fault in file["refused"].as_array().into_iter().flatten() {
             eprintln!(
@@ -151,6 +156,12 @@ fn say(files: &[Value], found: &[Found]) {
                 cell(fault, "column"),
                 cell(fault, "reason")
             );
+        }
+        for (key, word) in [("quarantined", "set aside"), ("noted", "noted")] {
+            for found in file[key].as_array().into_iter().flatten() {
+                let about = if found["session"].is_string() { cell(found, "session") } else { "all of it".to_owned() };
+                eprintln!("{}: {about}: {word} ({}): {}", cell(file, "file"), cell(found, "rule"), cell(found, "why"));
+            }
         }
     }
     for file in ignored(found) {

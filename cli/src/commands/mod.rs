@@ -10,6 +10,7 @@ pub mod healthcheck;
 pub mod history;
 pub mod import;
 pub mod migrate;
+pub mod quarantine;
 pub mod queue;
 pub mod run;
 pub mod runs;

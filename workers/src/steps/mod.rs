@@ -5,6 +5,7 @@ mod archive;
 mod cache;
 mod cleanup;
 mod finetune;
+mod judged;
 mod minds;
 mod pretrain;
 mod scrape;

@@ -1,15 +1,17 @@
 //! Scrape: asks the exchange's sources in order for what is new, and stages it. In comes the newest archived bars, out goes a batch, or the
 //! word that there has been no new session.
 
+use super::judged::{self, Sifted};
 use super::{Workshop, store_failed};
-use crate::sources::{Ask, Retry, SourceError};
+use crate::sources::{Ask, Retry, SourceError, SourceErrorKind};
 use async_trait::async_trait;
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use market::{Bar, Batch, Series, is_final};
 use std::sync::Arc;
 use std::time::Duration;
+use workflows::db::StoreResult;
 use workflows::ledger::{self, Claim};
-use workflows::stores::{archive, forecasts, market_days};
+use workflows::stores::{archive, forecasts, market_days, quarantine};
 use workflows::{Attempt, Effect, Outcome, Report, StepBody};
 
 /// How many archived bars a source is shown, to check that it speaks of the same security.
@@ -27,29 +29,53 @@ impl StepBody for Scrape {
             Err(error) => return store_failed(&error),
         };
         let now = self.0.engine.market_clock.now();
-        let batch = if claim.offline || self.0.offline {
+        let came = if claim.offline || self.0.offline {
             None
         } else {
             let fetched = tokio::select! {
                 fetched = self.fetch(claim, archived.as_ref(), now) => fetched,
                 () = attempt.cancel.cancelled() => return Report::interrupted(),
             };
-            match fetched {
-                Ok(batch) => Some(only_final(batch, now)),
+            let sifted = match fetched {
+                Ok(Fetched::Batch(batch)) => self.sift(only_final(batch, now), archived.as_ref(), now).await,
+                Ok(Fetched::Another { source, why }) => Ok(judged::refused(claim.ticker(), &source, why, now)),
                 Err(report) => return report,
+            };
+            match sifted {
+                Ok(sifted) => Some(sifted),
+                Err(error) => return store_failed(&error),
             }
         };
         let forecast = match forecasts::latest_of_a_run(db, claim.ticker()).await {
             Ok(latest) => latest,
             Err(error) => return store_failed(&error),
         };
-        answer(claim, archived.as_ref(), batch, forecast, now)
+        answer(claim, archived.as_ref(), came, forecast, now)
     }
 }
 
+/// What the sources had to say.
+enum Fetched {
+    /// Rows.
+    Batch(Batch),
+    /// That they know another security by this name, with archived closes to tell it by.
+    Another { source: String, why: String },
+}
+
 impl Scrape {
+    async fn sift(&self, batch: Batch, archived: Option<&Series>, now: DateTime<Utc>) -> StoreResult<Sifted> {
+        let db = &self.0.stores.db;
+        let standing = quarantine::standing(db, &batch.ticker).await?;
+        // From the bar on which the batch follows.
+        let known = archived.map(Series::bars).unwrap_or_default();
+        let first = batch.bars.first().map_or(now.date_naive(), |bar| bar.session);
+        let since = known.iter().rfind(|bar| bar.session < first).map_or(first, |bar| bar.session);
+        let sessions = archive::observed_sessions(db, batch.ticker.exchange(), since).await?;
+        Ok(judged::sift(batch, archived, &sessions, &standing, now))
+    }
+
     /// The first source that answers; else a report made of what all of them said.
-    async fn fetch(&self, claim: &Claim, archived: Option<&Series>, now: DateTime<Utc>) -> Result<Batch, Report> {
+    async fn fetch(&self, claim: &Claim, archived: Option<&Series>, now: DateTime<Utc>) -> Result<Fetched, Report> {
         let bars = archived.map(Series::bars).unwrap_or_default();
         let ask = Ask {
             ticker: claim.ticker().clone(),
@@ -68,7 +94,7 @@ impl Scrape {
                 continue;
             }
             let error = match source.fetch(&ask).await {
-                Ok(batch) => return Ok(batch),
+                Ok(batch) => return Ok(Fetched::Batch(batch)),
                 Err(error) => error,
             };
             match error.retry() {
@@ -82,6 +108,9 @@ impl Scrape {
                 break;
             }
         }
+        if let Some(another) = another(&failures).filter(|_| !bars.is_empty() && held_up.is_none()) {
+            return Ok(another);
+        }
         let now = self.0.engine.ledger.now();
         Err(match held_up {
             Some(source) if failures.is_empty() => {
@@ -91,6 +120,16 @@ impl Scrape {
             _ => all_failed(claim, &failures, now),
         })
     }
+}
+
+/// The first source that speaks of another security, where no other may still answer.
+fn another(failures: &[(String, SourceError)]) -> Option<Fetched> {
+    let heals = |(_, error): &(String, SourceError)| !matches!(error.retry(), Retry::Never);
+    let of_another = |(source, error): &(String, SourceError)| {
+        let named = matches!(error.kind, SourceErrorKind::Identity { .. });
+        named.then(|| Fetched::Another { source: source.clone(), why: error.to_string() })
+    };
+    if failures.iter().any(heals) { None } else { failures.iter().find_map(of_another) }
 }
 
 /// A resume ends the wait; this is for the case that nobody ever does.
@@ -130,22 +169,31 @@ fn only_final(mut batch: Batch, now: DateTime<Utc>) -> Batch {
 fn answer(
     claim: &Claim,
     archived: Option<&Series>,
-    batch: Option<Batch>,
+    came: Option<Sifted>,
     forecast: Option<(NaiveDate, NaiveDate)>,
     now: DateTime<Utc>,
 ) -> Report {
+    let asked = came.is_some();
+    let Sifted { batch, effects: aside, said } = came.unwrap_or_default();
     let known = archived.map(Series::bars).unwrap_or_default();
     let fresh = batch.as_ref().map_or(0, |batch| batch.bars.iter().filter(|bar| differs(known, bar)).count());
     let staged_last = batch.as_ref().and_then(|batch| batch.bars.last()).map(|bar| bar.session);
     let newest = known.last().map(|bar| bar.session).max(staged_last);
     let Some(newest) = newest else {
         let why = match &batch {
+            None if asked => format!("{} has no archived closes to go on with: {said}", claim.ticker()),
             None => format!(
                 "{} has no archived closes, and this run sends no request: import prices, or run it online",
                 claim.ticker()
             ),
             Some(batch) => {
-                format!("{} answered, but gave no sound bar of {}{}", batch.source, claim.ticker(), refused(batch))
+                format!(
+                    "{} answered, but gave no sound bar of {}{}{}",
+                    batch.source,
+                    claim.ticker(),
+                    refused(batch),
+                    after(&said)
+                )
             }
         };
         return Report::give_up(why);
@@ -158,20 +206,29 @@ fn answer(
     let session = page.map_or(newest, |page| page.max(newest));
     // As-of and target of the newest forecast: it must know every close, and look beyond the exchange's newest session.
     if fresh == 0 && forecast.is_some_and(|(as_of, target)| as_of >= newest && target > session) {
-        let reason =
-            format!("{newest} is archived and forecast already, and there has been no session since {session}");
-        return Report { outcome: Outcome::NoNewSession(reason), effects: vec![Effect::RunSession(session)] };
+        let reason = format!(
+            "{newest} is archived and forecast already, and there has been no session since {session}{}",
+            after(&said)
+        );
+        let effects = [Effect::RunSession(session)].into_iter().chain(aside).collect();
+        return Report { outcome: Outcome::NoNewSession(reason), effects };
     }
     let note = match &batch {
+        None if asked => format!("{said}; nothing of it is kept, the archive reaches {newest}"),
         None => format!("no request sent; the archive reaches {newest}"),
         Some(batch) => format!(
-            "{fresh} new or changed of {} bars from {}, up to {newest}{}",
+            "{fresh} new or changed of {} bars from {}, up to {newest}{}{}",
             batch.bars.len(),
             batch.source,
-            refused(batch)
+            refused(batch),
+            after(&said)
         ),
     };
     let mut effects = vec![Effect::RunSession(session)];
+    if asked && batch.is_none() {
+        effects.push(Effect::Remark(note.clone()));
+    }
+    effects.extend(aside);
     effects.extend(batch.as_ref().and_then(|batch| seen(archived, batch, session)));
     effects.extend(batch.filter(|batch| !batch.bars.is_empty()).map(Effect::Stage));
     Report::done(note, effects)
@@ -191,6 +248,11 @@ fn seen(archived: Option<&Series>, batch: &Batch, session: NaiveDate) -> Option<
 
 fn differs(known: &[Bar], bar: &Bar) -> bool {
     known.binary_search_by_key(&bar.session, |b| b.session).map_or(true, |at| known[at] != *bar)
+}
+
+/// What is said after something else.
+fn after(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!("; {said}") }
 }
 
 /// The first refused rows in words, so that a reader of the run sees what was wrong with the page.

@@ -6,6 +6,7 @@ mod sql;
 mod words;
 
 pub use memory::{MemoryLedger, Weather};
+pub(crate) use sql::audit::write as note_in;
 pub use sql::audit::{AuditRow, NewEntry};
 pub use sql::backfills::{BackfillCounts, BackfillPolicy, BackfillRow, BackfillStanding, NewBackfill};
 pub use sql::bundles::BundleRow;

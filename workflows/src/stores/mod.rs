@@ -9,6 +9,7 @@ pub mod globals;
 pub mod made_with;
 pub mod market_days;
 pub mod models;
+pub mod quarantine;
 pub mod record;
 pub mod skill;
 pub mod staging;

@@ -53,14 +53,14 @@ pub async fn count(db: &Db) -> StoreResult<i64> {
     on_read!(db, |c| sqlx::query_scalar("select count(*) from staging").fetch_one(c).await).doing("count the staging")
 }
 
-fn pack(batch: &Batch) -> StoreResult<Vec<u8>> {
+pub(super) fn pack(batch: &Batch) -> StoreResult<Vec<u8>> {
     let broken = |why: String| StoreError::Unreadable { what: "batch to be staged", why };
     let json = serde_json::to_vec(batch).map_err(|e| broken(e.to_string()))?;
     let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
     packer.write_all(&json).and_then(|()| packer.finish()).map_err(|e| broken(e.to_string()))
 }
 
-fn unpack(packed: &[u8]) -> StoreResult<Batch> {
+pub(super) fn unpack(packed: &[u8]) -> StoreResult<Batch> {
     let broken = |why: String| StoreError::Unreadable { what: "staged batch", why };
     let mut json = Vec::new();
     GzDecoder::new(packed).read_to_end(&mut json).map_err(|e| broken(e.to_string()))?;

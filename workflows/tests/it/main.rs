@@ -18,6 +18,7 @@ mod market_days;
 mod operating;
 mod overlap;
 mod poison;
+mod quarantine;
 mod queues;
 mod record;
 mod rig;

@@ -41,7 +41,7 @@ const INSERT: &str =
     "insert into audit (id, at, who, door, action, subject, detail) values ($1, $2, $3, $4, $5, $6, $7)";
 
 /// Writes an entry in the transaction of what it tells of.
-pub(super) async fn write(tx: &mut Tx, entry: &NewEntry) -> StoreResult<()> {
+pub(crate) async fn write(tx: &mut Tx, entry: &NewEntry) -> StoreResult<()> {
     on_tx!(tx, |c| bound(entry, sqlx::query(INSERT)).execute(c).await.rows()).doing("write the audit")?;
     Ok(())
 }

@@ -1,0 +1,73 @@
+//! Corporate actions that nobody needs to announce to us: the exchange publishes the previous close as it stands after them. In come the
+//! accepted bars, out go factors, and a warning where sessions are missing in between.
+
+use super::continuity::merged;
+use super::{Finding, Judged, Known, Rule, sessions};
+use crate::{Bar, Factor, round4};
+
+/// Closes that differ by no more are the same close: published percentages are rounded.
+pub const SAME_CLOSE: f64 = 0.005;
+
+/// In a longer gap rows are surely missing, whether or not another ticker has them.
+pub const LONGEST_GAP_DAYS: i64 = 30;
+
+/// No bonus, right issue or split that we know of is larger. What is, is another security's price.
+const LARGEST_ACTION: f64 = 50.0;
+
+/// The same for what a single published previous close claims: bonuses of NEPSE reach 1 : 1, with a right issue on top.
+const LARGEST_CLAIM: f64 = 5.0;
+
+/// Whether a split or bonus may be of this size.
+pub(super) fn plausible(factor: f64) -> bool {
+    (1.0 / LARGEST_ACTION..=LARGEST_ACTION).contains(&factor)
+}
+
+pub(super) fn is_level(close: f64) -> bool {
+    close.is_finite() && close > 0.0
+}
+
+/// Notes the factors in `judged`. The answer is why the whole batch cannot be of this ticker, if it cannot.
+pub(super) fn find(known: &Known<'_>, judged: &mut Judged) -> Option<String> {
+    let fresh = sessions(&judged.accepted);
+    let first = judged.accepted.first()?.session;
+    let beside = known.bars.partition_point(|bar| bar.session < first).saturating_sub(1);
+    let waiting: Vec<Bar> = judged.confirmed.iter().filter_map(|(at, _)| known.pending[*at].raw.check().ok()).collect();
+    let accepted: Vec<Bar> = waiting.into_iter().chain(judged.accepted.iter().copied()).collect();
+    let all = merged(&known.bars[beside..], &accepted);
+    for pair in all.windows(2) {
+        let [before, bar] = pair else { continue };
+        let Some(published) = bar.prev_close.filter(|_| fresh.contains(&bar.session)) else { continue };
+        let factor = published / before.close;
+        let announced = known.factors.iter().any(|given| given.session == bar.session);
+        if (factor - 1.0).abs() <= SAME_CLOSE || announced {
+            continue;
+        }
+        let said = format!("the published previous close {published} is {factor:.4} times ours, {}", before.close);
+        let missing = missing(known, before, bar);
+        if missing.is_none() && !(1.0 / LARGEST_CLAIM..=LARGEST_CLAIM).contains(&factor) {
+            return Some(format!("{}: {said}", bar.session));
+        }
+        match missing {
+            None => judged.factors.push(Factor { session: bar.session, factor: round4(factor) }),
+            Some(missing) => {
+                let why = format!(
+                    "{said}, but {missing}: no action is taken from it; announce it by a factor file if there was one"
+                );
+                judged.findings.push(Finding::about(Rule::UnsureAction, bar.session, why));
+            }
+        }
+    }
+    None
+}
+
+/// What is missing between two bars of a ticker, in words.
+fn missing(known: &Known<'_>, before: &Bar, bar: &Bar) -> Option<String> {
+    let days = (bar.session - before.session).num_days();
+    if days > LONGEST_GAP_DAYS {
+        return Some(format!("{days} days lie in between"));
+    }
+    let from = known.sessions.partition_point(|session| *session <= before.session);
+    let until = known.sessions.partition_point(|session| *session < bar.session);
+    (until > from)
+        .then(|| format!("{} sessions of the exchange are missing, {} first", until - from, known.sessions[from]))
+}
