@@ -113,9 +113,11 @@ impl Api {
         Ok(runs)
     }
 
-    /// The newest runs, whatever became of them: more than one session has.
+    /// The newest runs of tickers, whatever became of them: more than one session has.
     pub(super) async fn recent_runs(&self) -> anyhow::Result<Vec<Run>> {
-        Ok(self.page::<Run>("/v1/runs?limit=200").await?.items)
+        let runs = self.page::<Run>("/v1/runs?limit=200").await?.items;
+        // Those about an exchange come and go beside them.
+        Ok(runs.into_iter().filter(|run| !run.ticker.is_empty()).collect())
     }
 
     /// All forecasts that the list gives.

@@ -81,6 +81,12 @@ impl Installation {
         Self { _market: market, market_url, data, servers, port: free_port(), settings }
     }
 
+    /// The same with one setting more.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// `retainai` with this installation's settings.
     pub fn retainai(&self, arguments: &[&str]) -> Program {
         let program = process::retainai(arguments.iter().copied())

@@ -181,7 +181,8 @@ async fn put_whole(
 ) -> StoreResult<()> {
     let packed = batch.map(staging::pack).transpose()?;
     // Unlike a row, a batch is never the same twice: what waits is the newest, and an id of its own tells it from those that were settled.
-    let name = format!("{}|{}|{}|{}", what.ticker, what.source, what.body_sha256, now.timestamp_micros());
+    let rule = finding.rule.as_str();
+    let name = format!("{}|{}|{rule}|{}|{}", what.ticker, what.source, what.body_sha256, now.timestamp_micros());
     on_tx!(tx, |c| {
         sqlx::query(
             "insert into quarantine (id, exchange, ticker, rule, why, source, run_id, batch, body_sha256, fetched_at, set_aside_at, seen_at, seen, state)
@@ -193,7 +194,7 @@ async fn put_whole(
         .bind(Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()))
         .bind(what.ticker.exchange().as_str())
         .bind(what.ticker.symbol())
-        .bind(finding.rule.as_str())
+        .bind(rule)
         .bind(&finding.why)
         .bind(&what.source)
         .bind(run)
