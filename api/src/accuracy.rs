@@ -2,7 +2,7 @@
 
 use crate::Shared;
 use crate::forecasts::ForecastView;
-use crate::paging::{after, cursor, page};
+use crate::paging::{At, Pair, after, cursor, page};
 use crate::problem::Problem;
 use crate::words::{
     AlarmKindName, ExchangeName, LineName, OutcomeName, Tag, exchange_in_path, exchange_in_query, ticker_in_path,
@@ -17,7 +17,6 @@ use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
 use std::sync::Arc;
 use uuid::Uuid;
-use workflows::db::StoreResult;
 use workflows::stores::alarms::{self, Alarm, Filter};
 use workflows::stores::forecasts::Record;
 use workflows::stores::record::Line;
@@ -376,11 +375,11 @@ impl Accuracy {
         cursor: Query<Option<String>>,
     ) -> Result<Json<RecordPage>, Problem> {
         let (db, ticker) = (&shared.stores().db, known(&shared, &exchange, &ticker).await?);
-        let before: Option<Place<NaiveDate>> = after("record", cursor.as_deref())?;
+        let before: Option<Pair<NaiveDate, Uuid>> = after("record", cursor.as_deref())?;
         let limit = limit.0 as usize;
         let rows = skill::record(db, &ticker, all.0, before.map(|at| (at.0, at.1)), limit as i64 + 1).await?;
         let (rows, more) = page(rows, limit);
-        let place = |row: &Recorded| Place(row.stored.forecast.target, row.stored.id);
+        let place = |row: &Recorded| Pair(row.stored.forecast.target, row.stored.id);
         let next_cursor = rows.last().filter(|_| more).map(|row| self::cursor("record", place(row)));
         let items = rows.into_iter().map(RecordedView::of).collect::<Result<_, _>>()?;
         Ok(Json(RecordPage { items, next_cursor }))
@@ -403,11 +402,12 @@ impl Accuracy {
         cursor: Query<Option<String>>,
     ) -> Result<Json<AlarmPage>, Problem> {
         let exchange = exchange_in_query(exchange.as_deref())?;
-        let before: Option<Place<DateTime<Utc>>> = after("alarm", cursor.as_deref())?;
-        let filter = Filter { exchange, ticker: None, open: open.0, before: before.map(|at| (at.0, at.1)) };
+        let before: Option<Pair<At, Uuid>> = after("alarm", cursor.as_deref())?;
+        let filter = Filter { exchange, ticker: None, open: open.0, before: before.map(|at| (at.0.0, at.1)) };
         let limit = limit.0 as usize;
         let (rows, more) = page(alarms::list(&shared.stores().db, filter, limit as i64 + 1).await?, limit);
-        let next_cursor = rows.last().filter(|_| more).map(|row| self::cursor("alarm", Place(row.raised_at, row.id)));
+        let next_cursor =
+            rows.last().filter(|_| more).map(|row| self::cursor("alarm", Pair(At(row.raised_at), row.id)));
         let items = rows.into_iter().map(AlarmView::of).collect::<Result<_, _>>()?;
         Ok(Json(AlarmPage { items, next_cursor }))
     }
@@ -427,31 +427,9 @@ impl RecordedView {
 
 async fn known(shared: &Shared, exchange: &str, ticker: &str) -> Result<Ticker, Problem> {
     let ticker = ticker_in_path(exchange, ticker)?;
-    let row: StoreResult<_> = tickers::get(&shared.stores().db, &ticker).await;
-    row?.map(|_| ticker.clone()).ok_or_else(|| unknown_ticker(&ticker))
-}
-
-/// Where a page ends: what it is ordered by, and an id.
-#[derive(Debug, Clone, Copy)]
-struct Place<T>(T, Uuid);
-
-impl std::fmt::Display for Place<NaiveDate> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}|{}", self.0, self.1)
-    }
-}
-
-impl std::fmt::Display for Place<DateTime<Utc>> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}|{}", self.0.to_rfc3339(), self.1)
-    }
-}
-
-impl<T: std::str::FromStr> std::str::FromStr for Place<T> {
-    type Err = ();
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (of, id) = text.split_once('|').ok_or(())?;
-        Ok(Self(of.parse().map_err(|_| ())?, id.parse().map_err(|_| ())?))
+    match tickers::get(&shared.stores().db, &ticker).await? {
+        Some(_) => Ok(ticker),
+        None => Err(unknown_ticker(&ticker)),
     }
 }
 

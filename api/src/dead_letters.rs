@@ -2,7 +2,7 @@
 
 use crate::Shared;
 use crate::door::By;
-use crate::paging::{after, cursor, page};
+use crate::paging::{Pair, after, cursor, page};
 use crate::problem::Problem;
 use crate::words::{ExchangeName, Tag, exchange_in_query, word};
 use chrono::{DateTime, NaiveDate, Utc};
@@ -11,8 +11,6 @@ use poem_openapi::param::Query;
 use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
 use std::collections::BTreeSet;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use uuid::Uuid;
 use workflows::ledger::{self, DeadLetterFilter, DeadLetterRow};
@@ -131,12 +129,13 @@ impl DeadLetters {
         cursor: Query<Option<String>>,
     ) -> Result<Json<DeadLetterPage>, Problem> {
         let filter = filter(exchange.0, step.0, error_kind.0)?;
-        let before: Option<Key> = after("dead-letter", cursor.as_deref())?;
+        let before: Option<Pair<Uuid, i64>> = after("dead-letter", cursor.as_deref())?;
         let limit = limit.0 as usize;
         let before = before.map(|key| (key.0, key.1));
         let rows = ledger::dead_letters(&shared.stores().db, &filter, before, limit as i64 + 1).await?;
         let (rows, more) = page(rows, limit);
-        let next_cursor = rows.last().filter(|_| more).map(|row| self::cursor("dead-letter", Key(row.run_id, row.seq)));
+        let next_cursor =
+            rows.last().filter(|_| more).map(|row| self::cursor("dead-letter", Pair(row.run_id, row.seq)));
         let items = rows.into_iter().map(DeadLetterView::of).collect::<Result<_, _>>()?;
         Ok(Json(DeadLetterPage { items, next_cursor }))
     }
@@ -217,23 +216,6 @@ fn said(runs: &[Uuid], exchange: Option<&str>, step: Option<&str>, error_kind: O
         .chain(named)
         .collect();
     if words.is_empty() { "every dead one".to_owned() } else { words.join(", ") }
-}
-
-/// A dead letter's key as it stands in a cursor.
-struct Key(Uuid, i64);
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.0, self.1)
-    }
-}
-
-impl FromStr for Key {
-    type Err = ();
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (run, seq) = text.split_once('/').ok_or(())?;
-        Ok(Self(run.parse().map_err(drop)?, seq.parse().map_err(drop)?))
-    }
 }
 
 impl DeadLetterView {

@@ -2,7 +2,7 @@
 
 use crate::Shared;
 use crate::door::By;
-use crate::paging::{after, cursor, page};
+use crate::paging::{At, Pair, after, cursor, page};
 use crate::problem::Problem;
 use crate::words::{ExchangeName, Tag, exchange_in_query, word};
 use chrono::{DateTime, NaiveDate, Utc};
@@ -12,8 +12,6 @@ use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use uuid::Uuid;
 use workflows::stores::quarantine::{self, Filter, QuarantineRow, Settled};
@@ -118,12 +116,12 @@ impl Quarantine {
             state: state.as_deref().map(named_state).transpose()?,
             rule: rule.as_deref().map(named_rule).transpose()?,
         };
-        let before: Option<Key> = after("quarantine", cursor.as_deref())?;
+        let before: Option<Pair<At, Uuid>> = after("quarantine", cursor.as_deref())?;
         let limit = limit.0 as usize;
-        let before = before.map(|key| (key.0, key.1));
+        let before = before.map(|key| (key.0.0, key.1));
         let rows = quarantine::list(&shared.stores().db, &filter, before, limit as i64 + 1).await?;
         let (rows, more) = page(rows, limit);
-        let key = |row: &QuarantineRow| self::cursor("quarantine", Key(row.set_aside_at.0, row.id));
+        let key = |row: &QuarantineRow| self::cursor("quarantine", Pair(At(row.set_aside_at.0), row.id));
         let next_cursor = rows.last().filter(|_| more).map(key);
         let items = rows.into_iter().map(QuarantinedView::of).collect::<Result<_, _>>()?;
         Ok(Json(QuarantinePage { items, next_cursor }))
@@ -196,24 +194,6 @@ fn named_state(state: &str) -> Result<&'static str, Problem> {
 fn named_rule(rule: &str) -> Result<&'static str, Problem> {
     let parsed = rule.parse::<Rule>().map(Rule::as_str);
     parsed.map_err(|error: UnknownRule| Problem::bad_parameter("rule", error.to_string()))
-}
-
-/// A row's key as it stands in a cursor.
-struct Key(DateTime<Utc>, Uuid);
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.0.timestamp_micros(), self.1)
-    }
-}
-
-impl FromStr for Key {
-    type Err = ();
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (at, id) = text.split_once('/').ok_or(())?;
-        let at = at.parse().ok().and_then(DateTime::from_timestamp_micros).ok_or(())?;
-        Ok(Self(at, id.parse().map_err(drop)?))
-    }
 }
 
 impl QuarantinedView {

@@ -2,7 +2,7 @@
 
 use crate::Shared;
 use crate::door::By;
-use crate::paging::{after, cursor, page};
+use crate::paging::{Pair, after, cursor, page};
 use crate::problem::Problem;
 use crate::schedule_view::{ScheduleView, TickPage, TickView};
 use crate::words::{CatchUpName, OverlapName, Tag};
@@ -12,8 +12,6 @@ use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use workflows::ledger::{self, ScheduleRow, Steering};
 
@@ -170,13 +168,12 @@ impl Schedules {
         cursor: Query<Option<String>>,
     ) -> Result<Json<TickPage>, Problem> {
         let row = read(&shared, &id).await?;
-        let before: Option<TickKey> = after("tick", cursor.as_deref())?;
+        let before: Option<Pair<NaiveDate, i64>> = after("tick", cursor.as_deref())?;
         let limit = limit.0 as usize;
         let rows =
             ledger::ticks(&shared.stores().db, &row.id, before.map(|key| (key.0, key.1)), limit as i64 + 1).await?;
         let (rows, more) = page(rows, limit);
-        let next_cursor =
-            rows.last().filter(|_| more).map(|tick| self::cursor("tick", TickKey(tick.session, tick.nth)));
+        let next_cursor = rows.last().filter(|_| more).map(|tick| self::cursor("tick", Pair(tick.session, tick.nth)));
         Ok(Json(TickPage { items: rows.into_iter().map(TickView::of).collect::<Result<_, _>>()?, next_cursor }))
     }
 }
@@ -214,21 +211,4 @@ fn time_of_day(text: &str) -> Result<NaiveTime, Problem> {
 
 fn in_words(row: &ScheduleRow) -> String {
     format!("{} {} {}", row.local_time.format("%H:%M"), row.catch_up.as_str(), row.overlap.as_str())
-}
-
-/// A tick's key as it stands in a cursor.
-struct TickKey(NaiveDate, i64);
-
-impl fmt::Display for TickKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.0, self.1)
-    }
-}
-
-impl FromStr for TickKey {
-    type Err = ();
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (session, nth) = text.split_once('/').ok_or(())?;
-        Ok(Self(session.parse().map_err(drop)?, nth.parse().map_err(drop)?))
-    }
 }

@@ -24,6 +24,8 @@ pub struct Since<'a> {
     pub closes: &'a [(NaiveDate, f64)],
     /// The ticker's corporate actions, as known today.
     pub factors: &'a [Factor],
+    /// Today's level of prices ÷ that of the forecast's last close; not 1 when the whole history was restated since, as for a split.
+    pub level: f64,
 }
 
 /// What becomes of a forecast.
@@ -53,16 +55,16 @@ pub fn settle(forecast: &Forecast, hindcast: bool, since: &Since<'_>) -> Settled
     let Some(at) = since.sessions.iter().position(aims_at) else { return Settled::NotYet { sessions_late: 0 } };
     let (session, sessions_late) = (since.sessions[at], since.sessions.len() - 1 - at);
     match since.closes.iter().find(|(of, _)| *of >= session) {
-        Some((of, close)) if *of == session => Settled::Scored(score(forecast, session, *close, since.factors)),
+        Some((of, close)) if *of == session => Settled::Scored(score(forecast, session, *close, since)),
         Some(_) => Settled::NotTraded,
         None if sessions_late >= GIVEN_UP_AFTER => Settled::NoClose,
         None => Settled::NotYet { sessions_late },
     }
 }
 
-fn score(forecast: &Forecast, session: NaiveDate, close: f64, factors: &[Factor]) -> Scored {
-    let due = factors.iter().filter(|f| f.session > forecast.as_of && f.session <= session);
-    let reference = forecast.last_close * due.map(|f| f.factor).product::<f64>();
+fn score(forecast: &Forecast, session: NaiveDate, close: f64, since: &Since<'_>) -> Scored {
+    let due = since.factors.iter().filter(|f| f.session > forecast.as_of && f.session <= session);
+    let reference = forecast.last_close * since.level * due.map(|f| f.factor).product::<f64>();
     // Announced actions are in both; what is left is rounding to four decimals.
     let scale = reference / forecast.reference_price;
     scored_at(forecast, session, close, if (scale - 1.0).abs() < 1e-4 { 1.0 } else { scale })
@@ -150,7 +152,7 @@ mod tests {
         let closes: Vec<(NaiveDate, f64)> = closes.iter().map(|(d, close)| (day(d), *close)).collect();
         let factors: Vec<Factor> =
             factors.iter().map(|(d, factor)| Factor { session: day(d), factor: *factor }).collect();
-        settle(forecast, false, &Since { sessions: &sessions, closes: &closes, factors: &factors })
+        settle(forecast, false, &Since { sessions: &sessions, closes: &closes, factors: &factors, level: 1.0 })
     }
 
     #[test]
@@ -206,5 +208,9 @@ mod tests {
         let split = after(&forecast, &["2024-02-26"], &[("2024-02-26", 50.5)], &[("2024-02-26", 0.5)]);
         let Settled::Scored(row) = split else { panic!() };
         assert_eq!((row.reference, row.scale, row.error, row.in80), (50.5, 0.5, 0.0, true));
+        // A source that adjusts its history tells the same split without a factor.
+        let (sessions, closes) = ([day("2024-02-26")], [(day("2024-02-26"), 50.5)]);
+        let restated = Since { sessions: &sessions, closes: &closes, factors: &[], level: 0.5 };
+        assert_eq!(settle(&forecast, false, &restated), Settled::Scored(row));
     }
 }

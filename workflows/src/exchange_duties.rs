@@ -50,9 +50,23 @@ pub async fn look_after_exchanges(engine: Arc<Engine>, offline: bool, stop: Canc
     }
 }
 
-/// The rounds of settlement in which nothing was found to do, so that they are not looked at every second.
+/// The rounds of settlement that need no other look, so that they are not looked at every second.
 #[derive(Debug, Default)]
 pub struct Seen(BTreeMap<Exchange, (NaiveDate, i64)>);
+
+impl Seen {
+    fn note(&mut self, exchange: Exchange, session: NaiveDate, now: DateTime<Utc>) {
+        self.0.insert(exchange, (session, round(now)));
+    }
+
+    fn has(&self, exchange: Exchange, session: NaiveDate, now: DateTime<Utc>) -> bool {
+        self.0.get(&exchange) == Some(&(session, round(now)))
+    }
+}
+
+fn round(now: DateTime<Utc>) -> i64 {
+    now.timestamp() / SETTLE_EVERY.num_seconds()
+}
 
 /// Looks after both exchanges once.
 ///
@@ -71,6 +85,7 @@ pub async fn look_after(engine: &Arc<Engine>, offline: bool, seen: &mut Seen) ->
         }
         if let Some((key, session)) = settlement_due(db, exchange, engine.ledger.now(), seen).await? {
             start(engine, &SETTLE, exchange, key, session, offline).await?;
+            seen.note(exchange, session, engine.ledger.now());
         }
     }
     Ok(())
@@ -118,16 +133,17 @@ async fn settlement_due(
     })
     .doing("look for the newest session")?;
     let Some((session, observed_at)) = newest else { return Ok(None) };
-    let round = now.timestamp() / SETTLE_EVERY.num_seconds();
-    if seen.0.get(&exchange) == Some(&(session, round)) {
+    if seen.has(exchange, session, now) {
         return Ok(None);
     }
     if now - observed_at.0 < SETTLE_WITHOUT && runs_are_open(db, exchange, session).await? {
         return Ok(None);
     }
-    seen.0.insert(exchange, (session, round));
-    let key = format!("settle:{exchange}:{session}:{round}");
-    Ok(record::is_due(db, exchange, session).await?.then_some((key, session)))
+    if !record::is_due(db, exchange, session).await? {
+        seen.note(exchange, session, now);
+        return Ok(None);
+    }
+    Ok(Some((format!("settle:{exchange}:{session}:{}", round(now)), session)))
 }
 
 /// Whether tickers' runs of this session are under way.

@@ -8,7 +8,7 @@ use crate::ledger::{self, Abandoned, Ending};
 use crate::plan::Step;
 use crate::queue::QueueError;
 use crate::state::Outcome;
-use crate::stores::quarantine;
+use crate::stores::{alarms, quarantine};
 use chrono::{DateTime, TimeDelta, Utc};
 use market::validate::{Rule, Severity};
 use std::collections::{BTreeMap, BTreeSet};
@@ -158,7 +158,7 @@ async fn slow_duties(engine: &Engine, memory: &mut Memory, now: DateTime<Utc>) -
     engine.ledger.sign_off(None, now - TimeDelta::minutes(10)).await?;
     if let Some(db) = engine.ledger.db() {
         ledger::analyse_grown(db).await?;
-        count_quarantine(db).await?;
+        count_findings(db).await?;
     }
     let Some(db) = engine.ledger.db().filter(|_| memory.rare_duties_at.is_none_or(|at| Instant::now() >= at)) else {
         return Ok(());
@@ -178,15 +178,22 @@ async fn slow_duties(engine: &Engine, memory: &mut Memory, now: DateTime<Utc>) -
     Ok(())
 }
 
-/// Tells what waits in the quarantine. What nothing waits for is told as zero, so that an alarm on it ends.
-async fn count_quarantine(db: &Db) -> StoreResult<()> {
-    let counts = quarantine::open_counts(db).await?;
-    for exchange in market::Exchange::ALL {
-        for rule in Rule::ALL.iter().filter(|rule| rule.severity() >= Severity::Row) {
-            let waits = |(at, by, _): &&(String, String, i64)| at == exchange.as_str() && by == rule.as_str();
-            let count = counts.iter().find(waits).map_or(0, |(.., count)| *count);
-            metrics::gauge!("retainai_quarantine_open", "exchange" => exchange.as_str(), "rule" => rule.as_str())
-                .set(count as f64);
+/// Tells what waits in the quarantine, and which alarms hold. What there is none of is told as zero, so that an alert on it ends.
+async fn count_findings(db: &Db) -> StoreResult<()> {
+    type Counts = [(String, String, i64)];
+    let of = |counts: &Counts, exchange: &str, what: &str| {
+        let found = counts.iter().find(|(at, by, _)| at == exchange && by == what);
+        found.map_or(0.0, |(.., count)| *count as f64)
+    };
+    let (waiting, alarming) = (quarantine::open_counts(db).await?, alarms::open_counts(db).await?);
+    for exchange in market::Exchange::ALL.map(market::Exchange::as_str) {
+        for rule in Rule::ALL.iter().filter(|rule| rule.severity() >= Severity::Row).map(|rule| rule.as_str()) {
+            let count = of(&waiting, exchange, rule);
+            metrics::gauge!("retainai_quarantine_open", "exchange" => exchange, "rule" => rule).set(count);
+        }
+        for kind in market::AlarmKind::ALL.map(market::AlarmKind::as_str) {
+            let count = of(&alarming, exchange, kind);
+            metrics::gauge!("retainai_alarms_open", "exchange" => exchange, "kind" => kind).set(count);
         }
     }
     Ok(())

@@ -118,18 +118,10 @@ impl PriceSource for Nasdaq {
 
 #[cfg(test)]
 mod tests {
+    use super::super::overlap::tests::bars;
     use super::*;
     use chrono::NaiveDate;
-    use market::{RawBar, Ticker};
-
-    fn bars(closes: &[f64]) -> Vec<Bar> {
-        let first = NaiveDate::from_ymd_opt(2024, 1, 1).unwrap();
-        let bar = |(at, close): (usize, &f64)| {
-            let session = Some(first + chrono::Days::new(at as u64));
-            RawBar { session, close: Some(*close), ..RawBar::default() }.check().unwrap()
-        };
-        closes.iter().enumerate().map(bar).collect()
-    }
+    use market::Ticker;
 
     fn join(fetched: &[f64], known: &[f64]) -> (Result<Vec<f64>, Kind>, usize) {
         let ask = Ask {

@@ -19,12 +19,13 @@ pub(crate) fn later(mut fetched: Vec<Bar>, known: &[Bar]) -> Vec<Bar> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use chrono::NaiveDate;
     use market::RawBar;
 
-    fn bars(closes: &[f64]) -> Vec<Bar> {
+    /// Closes of consecutive days.
+    pub(crate) fn bars(closes: &[f64]) -> Vec<Bar> {
         let first = NaiveDate::from_ymd_opt(2024, 1, 1).unwrap();
         let bar = |(at, close): (usize, &f64)| {
             let session = Some(first + chrono::Days::new(at as u64));

@@ -5,13 +5,13 @@ use super::{Workshop, store_failed};
 use async_trait::async_trait;
 use chrono::NaiveDate;
 use forecast::{ALARM_SESSIONS, Settled, Since, UNSCORED_AFTER, alarms_of, alarms_of_exchange, settle};
-use market::{AlarmKind, Exchange, Factor, MadeBy, Scored, Sums, Ticker};
+use market::{AlarmKind, Exchange, MadeBy, Scored, Sums, Ticker};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use uuid::Uuid;
 use workflows::db::StoreResult;
 use workflows::stores::alarms::{self, About, Alarm, Changes, NewAlarm};
-use workflows::stores::record::{self, Line, NewScore, Settlement, Unscored, Unsettled};
+use workflows::stores::record::{self, Known, Line, NewScore, Settlement, Unscored, Unsettled};
 use workflows::stores::skill;
 use workflows::{Attempt, Db, Effect, Report, StepBody};
 
@@ -35,9 +35,6 @@ impl StepBody for Settle {
                     settlement.unscored.len(),
                     settlement.alarms.hold.len()
                 );
-                for alarm in &settlement.alarms.hold {
-                    tracing::debug!(%exchange, ticker = alarm.about.ticker.as_ref().map(tracing::field::display), line = alarm.about.line, kind = %alarm.about.kind, alarm.detail, "an alarm holds");
-                }
                 Report::done(note, vec![Effect::Settled(Box::new(settlement))])
             }
             Err(error) => store_failed(&error),
@@ -57,10 +54,9 @@ async fn settlement(db: &Db, exchange: Exchange, newest: NaiveDate) -> StoreResu
     for of_ticker in unsettled.chunk_by(|a, b| a.stored.forecast.ticker == b.stored.forecast.ticker) {
         let Some(ticker) = of_ticker.first().map(|one| one.stored.forecast.ticker.clone()) else { continue };
         let since = of_ticker.iter().map(|one| one.stored.forecast.as_of).min().unwrap_or(first);
-        let (closes, factors) = record::since(db, &ticker, since).await?;
-        let settled = judge(of_ticker, &sessions, &closes, &factors);
+        let settled = judge(of_ticker, &sessions, &record::since(db, &ticker, since).await?);
         let late = settled.latest > UNSCORED_AFTER;
-        if late || !settled.scores.is_empty() {
+        if late || !settled.scores.is_empty() || !settled.unscored.is_empty() {
             for alarm in alarming(db, &ticker, &settled, newest).await? {
                 held.insert(alarm.about.clone());
                 whole.alarms.hold.push(alarm);
@@ -78,6 +74,11 @@ async fn settlement(db: &Db, exchange: Exchange, newest: NaiveDate) -> StoreResu
         whole.alarms.hold.push(alarm);
     }
     looked_at.insert(None);
+    let known: BTreeSet<&About> = open.iter().map(|alarm| &alarm.alarm.about).collect();
+    for NewAlarm { about, detail, .. } in whole.alarms.hold.iter().filter(|alarm| !known.contains(&alarm.about)) {
+        let ticker = about.ticker.as_ref().map(Ticker::symbol);
+        tracing::warn!(%exchange, ticker, line = about.line, kind = %about.kind, detail, "an alarm of the public record is raised");
+    }
     let gone = open.into_iter().map(|alarm| alarm.alarm.about);
     whole.alarms.cleared = gone.filter(|about| looked_at.contains(&about.ticker) && !held.contains(about)).collect();
     Ok(Some(whole))
@@ -94,7 +95,7 @@ struct OfTicker {
 
 /// Scores a ticker's forecasts, in order of storing. Of several that one line of models made of the same session the last counts, and of those
 /// that were served the last was served.
-fn judge(forecasts: &[Unsettled], sessions: &[NaiveDate], closes: &[(NaiveDate, f64)], factors: &[Factor]) -> OfTicker {
+fn judge(forecasts: &[Unsettled], sessions: &[NaiveDate], known: &Known) -> OfTicker {
     let mut of = OfTicker::default();
     let mut last_of_line: BTreeMap<(NaiveDate, bool, &'static str), usize> = BTreeMap::new();
     let mut last_served: BTreeMap<(NaiveDate, bool), usize> = BTreeMap::new();
@@ -102,8 +103,9 @@ fn judge(forecasts: &[Unsettled], sessions: &[NaiveDate], closes: &[(NaiveDate, 
         let from = |all: &[NaiveDate]| all.partition_point(|session| *session <= stored.forecast.as_of);
         let since = Since {
             sessions: &sessions[from(sessions)..],
-            closes: &closes[closes.partition_point(|(session, _)| *session <= stored.forecast.as_of)..],
-            factors,
+            closes: &known.closes[known.closes.partition_point(|(session, _)| *session <= stored.forecast.as_of)..],
+            factors: &known.factors,
+            level: known.level_since(stored.stored_at),
         };
         let row = match settle(&stored.forecast, stored.hindcast, &since) {
             Settled::Scored(row) => row,
@@ -245,6 +247,10 @@ mod tests {
         Unsettled { stored, served, scored: None }
     }
 
+    fn closes(of: &[(NaiveDate, f64)]) -> Known {
+        Known { closes: of.to_vec(), ..Known::default() }
+    }
+
     fn day(text: &str) -> NaiveDate {
         text.parse().unwrap()
     }
@@ -258,7 +264,7 @@ mod tests {
             stored(MadeBy::Global, 4, true),
         ];
         let monday = day("2024-02-26");
-        let of = judge(&all, &[monday], &[(monday, 101.0)], &[]);
+        let of = judge(&all, &[monday], &closes(&[(monday, 101.0)]));
         let counted: Vec<(u128, bool)> = of.scores.iter().map(|s| (s.forecast.as_u128(), s.served)).collect();
         assert_eq!(counted, [(3, false), (4, true)]);
         let superseded: Vec<u128> = of.unscored.iter().map(|(id, _)| id.as_u128()).collect();
@@ -273,24 +279,35 @@ mod tests {
             ..stored(MadeBy::Global, 1, true)
         };
         let monday = day("2024-02-26");
-        let of = judge(&[again], &[monday], &[(monday, 102.0)], &[]);
+        let of = judge(&[again], &[monday], &closes(&[(monday, 102.0)]));
         assert_eq!((of.scores[0].revision, of.scores[0].served, of.scores[0].scored.close), (3, false, 102.0));
+    }
+
+    #[test]
+    fn a_split_that_restates_the_history_is_no_error() {
+        let monday = day("2024-02-26");
+        let before = stored(MadeBy::Global, 1, true);
+        let split = (before.stored.stored_at + chrono::TimeDelta::days(2), 0.5);
+        let known = Known { restated: vec![split], ..closes(&[(monday, 50.0)]) };
+        let of = judge(&[before], &[monday], &known);
+        assert_eq!((of.scores[0].scored.error, of.scores[0].scored.scale), (0.0, 0.5));
+        assert_eq!(known.level_since(split.0), 1.0, "what was stored afterwards stands on the new level");
     }
 
     #[test]
     fn a_close_that_does_not_come_is_waited_for_and_told() {
         let sessions: Vec<NaiveDate> = ["2024-02-26", "2024-02-27", "2024-02-28"].map(day).to_vec();
-        let of = judge(&[stored(MadeBy::Global, 1, true)], &sessions, &[], &[]);
+        let of = judge(&[stored(MadeBy::Global, 1, true)], &sessions, &Known::default());
         assert!(of.scores.is_empty() && of.unscored.is_empty());
         assert_eq!(of.latest, 2);
-        let thin = judge(&[stored(MadeBy::Global, 1, true)], &sessions, &[(sessions[1], 101.0)], &[]);
+        let thin = judge(&[stored(MadeBy::Global, 1, true)], &sessions, &closes(&[(sessions[1], 101.0)]));
         assert_eq!(thin.unscored, [(Uuid::from_u128(1), Unscored::NotTraded)]);
     }
 
     #[test]
     fn new_scores_lie_over_the_stored_ones() {
         let monday = day("2024-02-26");
-        let of = judge(&[stored(MadeBy::Global, 1, true)], &[monday], &[(monday, 101.0)], &[]);
+        let of = judge(&[stored(MadeBy::Global, 1, true)], &[monday], &closes(&[(monday, 101.0)]));
         let old = Scored { close: 99.0, ..of.scores[0].scored };
         let before = Scored { session: day(FRIDAY), ..old };
         let rows = with_new(vec![old, before], Line::Served, &of.scores);

@@ -175,6 +175,16 @@ pub async fn doubts(db: &Db, ticker: &Ticker) -> StoreResult<Doubts> {
     Ok(Doubts { intervals: of(AlarmKind::IntervalsWorse), points: of(AlarmKind::PointsWorse) })
 }
 
+/// How many alarms hold, by exchange and kind.
+pub async fn open_counts(db: &Db) -> StoreResult<Vec<(String, String, i64)>> {
+    on_read!(db, |c| {
+        sqlx::query_as("select exchange, kind, count(*) from alarm where cleared_at is null group by exchange, kind")
+            .fetch_all(c)
+            .await
+    })
+    .doing("count the alarms that hold")
+}
+
 /// The alarms of an exchange and its tickers that hold.
 pub async fn open_in(db: &Db, exchange: Exchange) -> StoreResult<Vec<Alarm>> {
     list(db, Filter { exchange: Some(exchange), open: true, ..Filter::default() }, i64::from(i32::MAX)).await

@@ -86,7 +86,8 @@ pub fn id_of(forecast: &Forecast) -> Uuid {
 }
 
 /// Stores a forecast. The same one again (ticker, as-of, target, model and input equal) changes nothing but which
-/// run it is said to come from, when none was; the answer is then the first.
+/// run it is said to come from, when none was, and whether readers got it; the answer is then the first. What a challenger said in time does not
+/// become what readers got by being served after the fact.
 pub(crate) async fn put(
     tx: &mut Tx,
     forecast: &Forecast,
@@ -101,7 +102,7 @@ pub(crate) async fn put(
             "insert into forecast (id, exchange, ticker, as_of, target, model_version, input_hash, kind, issued_at, stored_at, body, run_id, served,
                opens_at, made_by)
              values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-             on conflict (id) do update set run_id = coalesce(forecast.run_id, excluded.run_id), served = forecast.served or excluded.served",
+             on conflict (id) do update set run_id = coalesce(forecast.run_id, excluded.run_id), served = forecast.served or (excluded.served and excluded.kind = forecast.kind)",
         )
         .bind(id)
         .bind(exchange)

@@ -115,10 +115,10 @@ pub struct Settlement {
 
 type UnsettledColumns = (Uuid, sqlx::types::Json<market::Forecast>, Ts, String, bool, Option<i64>, Option<bool>);
 
-/// Forecasts whose target has come, at most `limit`, in order of ticker and as-of: those without a score first, then those whose close of late is
-/// not the one they were scored against.
+/// Forecasts whose target has come, in order of ticker and as-of: at most `limit` without a score, all of one ticker and target or none of them, for they
+/// are judged together; and as many whose close of late is not the one they were scored against.
 pub async fn unsettled(db: &Db, exchange: Exchange, newest: NaiveDate, limit: i64) -> StoreResult<Vec<Unsettled>> {
-    let open: Vec<UnsettledColumns> = on_read!(db, |c| {
+    let mut open: Vec<UnsettledColumns> = on_read!(db, |c| {
         sqlx::query_as(
             "select id, body, stored_at, kind, served, null as revision, null as counted from forecast
              where exchange = $1 and settled is null and target <= $2 order by target, ticker, as_of, stored_at, id limit $3",
@@ -130,6 +130,11 @@ pub async fn unsettled(db: &Db, exchange: Exchange, newest: NaiveDate, limit: i6
         .await
     })
     .doing("look for forecasts without a score")?;
+    if open.len() as i64 == limit {
+        let of = |row: &UnsettledColumns| (row.1.0.target, row.1.0.ticker.clone());
+        let cut_off = open.last().map(of);
+        open.retain(|row| Some(of(row)) != cut_off);
+    }
     let revised: Vec<UnsettledColumns> = on_read!(db, |c| {
         sqlx::query_as(
             "select f.id, f.body, f.stored_at, f.kind, f.served, s.revision, s.served as counted from score s
@@ -185,8 +190,26 @@ pub async fn sessions(db: &Db, exchange: Exchange, after: NaiveDate) -> StoreRes
     .doing("list the observed sessions")
 }
 
-/// The ticker's closes after `after`, oldest first, and all its corporate actions.
-pub async fn since(db: &Db, ticker: &Ticker, after: NaiveDate) -> StoreResult<(Vec<(NaiveDate, f64)>, Vec<Factor>)> {
+/// What is known of a ticker since its forecasts were made.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Known {
+    /// Its closes, oldest first.
+    pub closes: Vec<(NaiveDate, f64)>,
+    /// Its corporate actions.
+    pub factors: Vec<Factor>,
+    /// When its history was restated as a whole, by the engine clock, and by which factor.
+    pub restated: Vec<(DateTime<Utc>, f64)>,
+}
+
+impl Known {
+    /// Between the level of prices at `stored_at` and today's: a history that was restated since has moved.
+    pub fn level_since(&self, stored_at: DateTime<Utc>) -> f64 {
+        self.restated.iter().filter(|(at, _)| *at > stored_at).map(|(_, factor)| factor).product()
+    }
+}
+
+/// The ticker's closes after `after`, all its corporate actions and restatements.
+pub async fn since(db: &Db, ticker: &Ticker, after: NaiveDate) -> StoreResult<Known> {
     let closes = on_read!(db, |c| {
         sqlx::query_as("select session, close from price_daily where exchange = $1 and ticker = $2 and session > $3 order by session")
             .bind(ticker.exchange().as_str())
@@ -196,7 +219,16 @@ pub async fn since(db: &Db, ticker: &Ticker, after: NaiveDate) -> StoreResult<(V
             .await
     })
     .doing("read the closes since a forecast")?;
-    Ok((closes, archive::factors(db, ticker).await?))
+    let restated: Vec<(Ts, f64)> = on_read!(db, |c| {
+        sqlx::query_as("select noted_at, factor from restatement where exchange = $1 and ticker = $2 order by noted_at")
+            .bind(ticker.exchange().as_str())
+            .bind(ticker.symbol())
+            .fetch_all(c)
+            .await
+    })
+    .doing("read how a history was restated")?;
+    let restated = restated.into_iter().map(|(at, factor)| (at.0, factor)).collect();
+    Ok(Known { closes, factors: archive::factors(db, ticker).await?, restated })
 }
 
 /// Writes scores and what has none, and adds the sessions concerned up anew.

@@ -3,7 +3,7 @@
 use crate::both::on_both;
 use crate::stores::{bar, batch, claimed, done, forecast, now, served, ticker};
 use chrono::{NaiveDate, TimeDelta};
-use market::{AlarmKind, Exchange, MadeBy, Scored};
+use market::{AlarmKind, Exchange, MadeBy, Scored, Ticker};
 use uuid::Uuid;
 use workflows::plan::Step;
 use workflows::stores::alarms::{self, About, Changes, Filter, NewAlarm};
@@ -14,6 +14,8 @@ use workflows::{Db, Effect};
 
 on_both!(
     what_is_stored_after_the_open_is_hindsight,
+    what_was_not_served_in_time_was_not_served,
+    forecasts_of_one_session_are_settled_together,
     a_forecast_is_scored_once_and_again_when_the_close_is_revised,
     what_gets_no_score_is_told_and_not_asked_again,
     an_alarm_is_raised_once_and_cleared,
@@ -69,6 +71,40 @@ async fn what_is_stored_after_the_open_is_hindsight(db: Db) {
     assert!(!forecasts::latest(&db, &ticker()).await.unwrap().unwrap().hindcast);
 }
 
+async fn what_was_not_served_in_time_was_not_served(db: Db) {
+    tickers::add(&db, &[ticker()], now()).await.unwrap();
+    let said = forecast(bar(5, 1.0).session, "challenger");
+    forecasts::store(&db, &said, How { served: false, ..served() }, now()).await.unwrap();
+    // The same is served once its session has opened: the reader gets it, the record knows better.
+    forecasts::store(&db, &said, How { hindcast: true, ..served() }, now()).await.unwrap();
+    let listed = skill::record(&db, &ticker(), true, None, 10).await.unwrap();
+    assert_eq!((listed.len(), listed[0].served, listed[0].stored.hindcast), (1, false, false));
+    assert!(forecasts::latest(&db, &ticker()).await.unwrap().is_some());
+    forecasts::store(&db, &said, served(), now()).await.unwrap();
+    assert!(skill::record(&db, &ticker(), true, None, 10).await.unwrap()[0].served, "in time it is");
+}
+
+async fn forecasts_of_one_session_are_settled_together(db: Db) {
+    let others = Ticker::parse("NEPSE:CIT").unwrap();
+    tickers::add(&db, &[ticker(), others.clone()], now()).await.unwrap();
+    let as_of = bar(5, 1.0).session;
+    for version in ["m1", "m2"] {
+        forecasts::store(&db, &forecast(as_of, version), served(), now()).await.unwrap();
+    }
+    let other = market::Forecast { ticker: others.clone(), ..forecast(as_of, "m1") };
+    forecasts::store(&db, &other, served(), now()).await.unwrap();
+    let newest = bar(7, 1.0).session;
+    let whose = |limit| {
+        let db = db.clone();
+        async move {
+            let found = record::unsettled(&db, Exchange::Nepse, newest, limit).await.unwrap();
+            found.into_iter().map(|one| one.stored.forecast.ticker.symbol().to_owned()).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(whose(2).await, ["CIT"], "one of two would be judged without the other");
+    assert_eq!(whose(4).await, ["CIT", "NABIL", "NABIL"]);
+}
+
 async fn a_forecast_is_scored_once_and_again_when_the_close_is_revised(db: Db) {
     let (newest, target) = (bar(7, 1.0).session, bar(6, 1.0).session);
     let id = a_stored_forecast(&db).await;
@@ -76,7 +112,7 @@ async fn a_forecast_is_scored_once_and_again_when_the_close_is_revised(db: Db) {
     assert!(record::is_due(&db, Exchange::Nepse, newest).await.unwrap());
     let open = record::unsettled(&db, Exchange::Nepse, newest, 10).await.unwrap();
     assert_eq!((open.len(), open[0].stored.id, open[0].served, open[0].scored), (1, id, true, None));
-    let (closes, _) = record::since(&db, &ticker(), bar(5, 1.0).session).await.unwrap();
+    let closes = record::since(&db, &ticker(), bar(5, 1.0).session).await.unwrap().closes;
     assert_eq!(closes, [(target, 101.0), (newest, 102.0)]);
     let sessions = record::sessions(&db, Exchange::Nepse, bar(5, 1.0).session).await.unwrap();
     assert_eq!(sessions, [target, newest]);
