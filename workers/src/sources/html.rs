@@ -11,7 +11,7 @@ const MOST_OPEN: usize = 1_000;
 /// Elements that have no end.
 const VOID: [&str; 9] = ["input", "br", "img", "meta", "link", "hr", "wbr", "col", "source"];
 
-/// The page's document.
+/// The page's document. A NUL becomes the replacement character: a parser of HTML drops it, and the digits on its two sides would be one number.
 ///
 /// # Errors
 /// `LayoutChanged` when it nests deeper than any page that we came for.
@@ -19,7 +19,7 @@ pub(super) fn document(text: &str) -> Result<Html, Kind> {
     if nests_too_deep(text) {
         return Err(Kind::layout(format!("at most {MOST_OPEN} tags open at a time"), "more"));
     }
-    Ok(Html::parse_document(text))
+    Ok(Html::parse_document(&text.replace('\0', "\u{fffd}")))
 }
 
 /// An element's text, with each run of white space as one space.
@@ -61,6 +61,12 @@ fn nests_too_deep(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_nul_does_not_join_what_it_parts() {
+        let page = document("<table><tr><td>12\03</td></tr></table>").unwrap();
+        assert_eq!(text_of(&page.select(&selector("td")).next().unwrap()), "12\u{fffd}3");
+    }
 
     #[test]
     fn a_large_page_is_read_and_a_deep_one_is_not() {
