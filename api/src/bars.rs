@@ -16,7 +16,7 @@ use poem_openapi::{Object, OpenApi};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use workflows::stores::quarantine::{self, SetAside};
-use workflows::stores::{archive, tickers};
+use workflows::stores::{actions, archive, tickers};
 
 /// Name of the source under which imported bars are archived.
 pub(crate) const CSV_SOURCE: &str = "csv";
@@ -169,12 +169,14 @@ impl Bars {
         let (db, now) = (&shared.stores().db, shared.engine().market_clock.now());
         let series = archive::series(db, &ticker).await?;
         let standing = quarantine::standing(db, &ticker).await?;
+        // Some may have been announced before the first bar.
+        let factors = actions::factors(db, &ticker).await?;
         let known = Known {
             exchange: ticker.exchange(),
             source: CSV_SOURCE,
             now,
             bars: series.as_ref().map(Series::bars).unwrap_or_default(),
-            factors: series.as_ref().map(Series::factors).unwrap_or_default(),
+            factors: &factors,
             // A file names no previous close, so that no action is taken from it and no session can be missing.
             sessions: &[],
             pending: &standing.pending,

@@ -134,7 +134,7 @@ pub(crate) fn foresee(
     net::beliefs(space, members, &[history], &samples, recipe)
 }
 
-/// Trains every member on the newest windows and as many older ones, drawn by `seed`.
+/// Trains every member on the newest windows and as many older ones, drawn by `seed`; on none whose session stands in a stretch without trades.
 fn learn(
     space: &mut Space,
     members: &mut Members,
@@ -150,11 +150,14 @@ fn learn(
     let share = 1.0 / members.len() as f64;
     for (member, (weights, adam)) in members.iter_mut().zip(adams).enumerate() {
         let mut dice = Dice::new(seed.wrapping_add(member as u64));
-        let mut older: Vec<usize> = (recipe.look_back..split).collect();
+        let mut older: Vec<usize> = (recipe.look_back..split).filter(|target| !history.idle[*target]).collect();
         dice.shuffle(&mut older);
-        let picked = (split..end).chain(older.into_iter().take(how.replay));
+        let picked = (split..end).chain(older.into_iter().take(how.replay)).filter(|target| !history.idle[*target]);
         let mut samples: Vec<Sample> = picked.map(|target| Sample { of: 0, target: target as u32 }).collect();
         metrics.windows = samples.len();
+        if samples.is_empty() {
+            continue;
+        }
         for epoch in 0..how.epochs {
             dice.shuffle(&mut samples);
             let loss = net::pass(

@@ -202,7 +202,7 @@ fn split(histories: &[&History], cutoff: NaiveDate, recipe: &Recipe) -> (Vec<Sam
     let (mut learnt, mut held_out) = (vec![], vec![]);
     for (of, history) in histories.iter().enumerate() {
         let first = if history.z.len() > 4 * WARM_UP { WARM_UP } else { recipe.look_back };
-        for target in first.max(recipe.look_back)..history.z.len() {
+        for target in (first.max(recipe.look_back)..history.z.len()).filter(|target| !history.idle[*target]) {
             let sample = Sample { of: of as u32, target: target as u32 };
             if history.sessions[target] <= cutoff { learnt.push(sample) } else { held_out.push(sample) }
         }

@@ -2,6 +2,7 @@
 
 use crate::{ForecastError, MarketReturns, Scale, features};
 use chrono::NaiveDate;
+use market::validate::idle_runs;
 use market::{MIN_CLOSES, Series};
 use sha2::{Digest, Sha256};
 
@@ -9,7 +10,7 @@ use sha2::{Digest, Sha256};
 /// years: enough to replay from, and far more than the volatility needs to forget where it began.
 pub const HISTORY_CLOSES: usize = 2560;
 
-/// A series made ready. With n returns used: `sessions` and `z` hold n values, `sigma` n + 1, `inputs` n × 5.
+/// A series made ready. With n returns used: `sessions`, `z` and `idle` hold n values, `sigma` n + 1, `inputs` n × 5.
 #[derive(Debug)]
 pub(crate) struct History {
     /// The session to which each return belongs.
@@ -18,6 +19,8 @@ pub(crate) struct History {
     pub z: Vec<f64>,
     /// Volatility expected for each return before it was known; the last is the next session's.
     pub sigma: Vec<f64>,
+    /// Whether the session stands in a stretch without trades, where the close only repeats itself: nothing is learnt from it.
+    pub idle: Vec<bool>,
     /// What a model reads of each session; see `features.rs`.
     pub inputs: Vec<f32>,
     /// The newest close.
@@ -60,11 +63,17 @@ impl History {
         }
         let scaled = scale.apply(&returns);
         let first = sessions.partition_point(|session| *session <= after).saturating_sub(look_back);
+        let mut idle = vec![false; sessions.len()];
+        for run in idle_runs(used) {
+            // Its first bar is the last change.
+            idle[run.start..run.end - 1].fill(true);
+        }
         let inputs = features::inputs(used, &returns, &scaled, market, first);
         Ok(Self {
             sessions,
             z: scaled.z,
             sigma: scaled.sigma,
+            idle,
             inputs,
             last_close: last.close,
             last_session: last.session,

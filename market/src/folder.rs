@@ -1,9 +1,10 @@
 //! The import folder's two file shapes: `EXCHANGE/TICKER.csv` (daily bars) and `*reference_price_factors.csv`.
 //! In comes text, out come rows and, for each row that is refused, its line, column and reason.
 
+use crate::session::closes_at;
 use crate::validate::Row;
 use crate::{Bar, BarFault, Exchange, Factor, RawBar, Ticker, parse_number};
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 
 /// Files beside the exchange folders whose name ends so hold corporate-action factors.
 pub const FACTOR_FILE_SUFFIX: &str = "reference_price_factors.csv";
@@ -36,6 +37,8 @@ pub struct FactorRow {
     pub ticker: Ticker,
     /// Ex-date and factor.
     pub factor: Factor,
+    /// When it was made known, where the file says so.
+    pub announced_at: Option<DateTime<Utc>>,
 }
 
 /// Reads `date,open,high,low,close,volume` (any order, case and further columns; `date` and `close` are required).
@@ -80,7 +83,8 @@ pub fn parse_rows_csv(text: &str) -> Result<(Vec<Row>, Vec<CsvFault>), CsvFault>
     Ok((rows, refused))
 }
 
-/// Reads `ticker,date,…,factor,…`; tickers belong to `exchange`.
+/// Reads `ticker,date,…,factor,…` and, where it is there, `announced_at`: an instant (RFC 3339), or a day, which means its close. Tickers belong to
+/// `exchange`.
 pub fn parse_factors_csv(exchange: Exchange, text: &str) -> Result<(Vec<FactorRow>, Vec<CsvFault>), CsvFault> {
     let mut reader = csv::ReaderBuilder::new()
         .flexible(true)
@@ -89,6 +93,7 @@ pub fn parse_factors_csv(exchange: Exchange, text: &str) -> Result<(Vec<FactorRo
     let headers = header(&mut reader)?;
     let need = |name: &str| headers.iter().position(|h| h == name).ok_or_else(|| missing_column(name, &headers));
     let (ticker_at, date_at, factor_at) = (need("ticker")?, need("date")?, need("factor")?);
+    let announced_at = headers.iter().position(|h| h == "announced_at");
     let (mut rows, mut refused) = (Vec::new(), Vec::new());
     for record in reader.records() {
         let read = record.map_err(|e| unreadable(&e)).and_then(|row| {
@@ -100,7 +105,9 @@ pub fn parse_factors_csv(exchange: Exchange, text: &str) -> Result<(Vec<FactorRo
             let factor = number(line, "factor", cell(factor_at))?
                 .filter(|f| *f > 0.0)
                 .ok_or_else(|| fault(line, "factor", &"the factor must be above zero"))?;
-            Ok(FactorRow { ticker, factor: Factor { session, factor } })
+            let said = announced_at.map(cell).filter(|cell| !cell.is_empty());
+            let announced_at = said.map(|cell| instant(exchange, line, cell)).transpose()?;
+            Ok(FactorRow { ticker, factor: Factor { session, factor }, announced_at })
         });
         match read {
             Ok(row) => rows.push(row),
@@ -183,6 +190,13 @@ fn date(cell: &str) -> Option<NaiveDate> {
     NaiveDate::parse_from_str(cell.get(..10)?, "%Y-%m-%d").ok()
 }
 
+fn instant(exchange: Exchange, line: u64, cell: &str) -> Result<DateTime<Utc>, CsvFault> {
+    let exact = DateTime::parse_from_rfc3339(cell).ok().map(|at| at.with_timezone(&Utc));
+    exact.or_else(|| date(cell).filter(|_| cell.len() == 10).map(|day| closes_at(exchange, day))).ok_or_else(|| {
+        fault(line, "announced_at", &format!("`{cell}` is neither YYYY-MM-DD nor an instant of RFC 3339"))
+    })
+}
+
 fn line_of(row: &csv::StringRecord) -> u64 {
     row.position().map_or(0, csv::Position::line)
 }
@@ -232,6 +246,16 @@ mod tests {
         let parsed =
             parse_bars_csv("date,open,high,low,close,volume\n2024-01-02,1,2,1,1.5,10\n2024-01-03,,,,1.25,\n").unwrap();
         assert_eq!(parse_bars_csv(&write_bars_csv(&parsed.bars)).unwrap(), parsed);
+    }
+
+    #[test]
+    fn factors_say_when_they_were_announced() {
+        let text = "ticker,date,factor,announced_at\nA,2024-01-05,0.8,2024-01-02\nB,2024-01-05,0.8,2024-01-02T06:00:00+05:45\nC,2024-01-05,0.8,\nD,2024-01-05,0.8,soon\n";
+        let (rows, refused) = parse_factors_csv(Exchange::Nepse, text).unwrap();
+        let said: Vec<Option<String>> = rows.iter().map(|row| row.announced_at.map(|at| at.to_rfc3339())).collect();
+        let [day, instant] = ["2024-01-02T09:15:00+00:00", "2024-01-02T00:15:00+00:00"].map(|at| Some(at.to_owned()));
+        assert_eq!(said, [day, instant, None]);
+        assert_eq!((refused[0].line, refused[0].column.as_str()), (5, "announced_at"));
     }
 
     #[test]

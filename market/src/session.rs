@@ -17,7 +17,12 @@ pub enum TargetBasis {
 
 /// The instant from which a session's bar counts as final: close plus the time in which prices still change.
 pub fn final_at(exchange: Exchange, session: NaiveDate) -> DateTime<Utc> {
-    let local = session.and_time(exchange.closes()) + exchange.settles_after();
+    closes_at(exchange, session) + exchange.settles_after()
+}
+
+/// The instant at which a session ends as usual.
+pub(crate) fn closes_at(exchange: Exchange, session: NaiveDate) -> DateTime<Utc> {
+    let local = session.and_time(exchange.closes());
     // Closing times never fall into a clock change; `latest` keeps this total all the same.
     local.and_local_timezone(exchange.zone()).latest().map_or_else(|| local.and_utc(), |t| t.with_timezone(&Utc))
 }

@@ -88,13 +88,45 @@ async fn a_file_that_is_none_is_refused_whole() {
 }
 
 #[tokio::test]
+async fn an_operator_announces_an_action_and_takes_it_back() {
+    const ACTIONS: &str = "/v1/tickers/NEPSE/NABIL/actions";
+    let world = World::new().await;
+    let announce = async |session: &str, body: Value| world.put(&format!("{ACTIONS}/{session}"), body).await;
+    announce("2024-01-28", json!({ "factor": 0.8 })).await.problem(404, "unknown_ticker");
+    world.get(ACTIONS).await.problem(404, "unknown_ticker");
+    world.import("NEPSE:NABIL", 60).await;
+    assert_eq!(world.get(ACTIONS).await.ok(), json!({ "items": [] }));
+    let said = json!({ "factor": 0.8, "announced_at": "2024-01-10T06:00:00Z" });
+    let action = announce("2024-01-28", said.clone()).await.ok();
+    assert_eq!(
+        action,
+        json!({ "session": "2024-01-28", "factor": 0.8, "announced_at": "2024-01-10T06:00:00+00:00", "source": "operator" })
+    );
+    assert_eq!(announce("2024-01-28", said).await.ok(), action, "twice is once");
+    let reference = async || {
+        let body = world.get("/v1/forecasts/NEPSE/NABIL").await.ok();
+        body["reference_price"].as_f64().unwrap() / body["last_close"].as_f64().unwrap()
+    };
+    assert!((reference().await - 0.8).abs() < 1e-4);
+    announce("2024-01-28", json!({ "factor": 1.0 })).await.ok();
+    assert!((reference().await - 1.0).abs() < 1e-4, "taken back");
+    for bad in [json!(0.0), json!(-1), json!(51)] {
+        announce("2024-01-28", json!({ "factor": bad })).await.problem(422, "bad_factor");
+    }
+    announce("soon", json!({ "factor": 0.5 })).await.problem(404, "not_found");
+    let audit = world.get("/v1/audit").await.ok();
+    assert_eq!(audit["items"][0]["action"], "action_announce");
+}
+
+#[tokio::test]
 async fn corporate_actions_reach_the_forecast() {
     let world = World::new().await;
     world.import("NEPSE:NABIL", 60).await;
     let file = "ticker,date,factor\nNABIL,2024-01-28,0.8\nNABIL,2024-01-30,zero\nGHOST,2024-01-28,0.5\n";
     let done = world.put_csv("/v1/exchanges/NEPSE/factors", file).await.ok();
-    assert_eq!((&done["archived"], &done["tickers"]), (&1.into(), &1.into()));
+    assert_eq!((&done["archived"], &done["tickers"]), (&2.into(), &2.into()));
     assert_eq!(done["without_bars"], json!(["GHOST"]));
+    world.get("/v1/tickers/NEPSE/GHOST").await.problem(404, "unknown_ticker");
     assert_eq!(done["refused"][0]["line"], 3);
     world.import("NEPSE:EBL", 10).await;
     let earlier = format!("ticker,date,factor\nEBL,{FRIDAY},0.8\n");

@@ -1,5 +1,5 @@
-//! `retainai import DIR`: loads DIR/EXCHANGE/TICKER.csv and DIR/*reference_price_factors.csv through the API. Refused rows are named with
-//! line and column, the others count; every other file is named as ignored. Exit 1 only when a file is refused whole.
+//! `retainai import DIR`: loads DIR/*reference_price_factors.csv, then DIR/EXCHANGE/TICKER.csv through the API. Refused rows
+//! are named with line and column, the others count; every other file is named as ignored. Exit 1 only when a file is refused whole.
 
 use crate::client::{Answer, Client};
 use crate::output::{cell, print_json, table};
@@ -85,7 +85,10 @@ fn name_of(path: &Path) -> String {
 async fn load(client: &Client, found: &[Found]) -> anyhow::Result<Vec<Value>> {
     let bar = ProgressBar::new(found.len() as u64);
     let mut files = Vec::new();
-    for file in found {
+    // Actions first: bars are judged by what was announced.
+    let (actions, others): (Vec<&Found>, Vec<&Found>) =
+        found.iter().partition(|file| matches!(file, Found::Factors(..)));
+    for file in actions.into_iter().chain(others) {
         let (path, url) = match file {
             Found::Bars(path, ticker) => (path, format!("/v1/tickers/{}/{}/bars", ticker.exchange(), ticker.symbol())),
             Found::Factors(path, exchange) => (path, format!("/v1/exchanges/{exchange}/factors")),

@@ -135,6 +135,31 @@ fn a_price_that_never_moves_works() {
 }
 
 #[test]
+fn nothing_is_learnt_from_sessions_without_a_trade() {
+    let traded = series("NEPSE:NTC", &walk(400, 3, 10.0, 0.0), &[]);
+    let mut bars = traded.bars().to_vec();
+    let halted = 370..385;
+    let stood = bars[halted.start].close;
+    for at in halted.clone() {
+        bars[at] = bar(bars[at].session, stood, 0.0);
+    }
+    let all = Series::new(traded.ticker().clone(), bars.clone(), vec![]).unwrap();
+    let general = global(&[&traded]);
+    let (whole, halted_one) = (carry_on(&general, None, &traded), carry_on(&general, None, &all));
+    // The first of them is where the price came to rest.
+    assert_eq!(whole.metrics().windows - halted_one.metrics().windows, halted.len() - 1);
+    assert!(global(&[&all]).metrics().windows < general.metrics().windows + general.metrics().held_out);
+    // Also when there is nothing else: no general model, and a copy that has learnt nothing.
+    let never: Vec<_> = bars.iter().map(|old| bar(old.session, stood, 0.0)).collect();
+    let never = Series::new(traded.ticker().clone(), never, vec![]).unwrap();
+    let recipe = recipe(Exchange::Nepse);
+    assert!(pretrain(Exchange::Nepse, &[&never], &MarketReturns::default(), &recipe, 7).unwrap().is_none());
+    let model = carry_on(&general, None, &never);
+    assert_eq!((model.metrics().windows, model.metrics().steps), (0, 0));
+    assert_sound(&say(&general, &model, &never));
+}
+
+#[test]
 fn a_number_that_is_none_is_named() {
     let mut bars: Vec<_> = (0..300).map(|n| bar(day(n), 10.0, 1.0)).collect();
     bars[20].close = f64::NAN;

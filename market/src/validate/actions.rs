@@ -60,6 +60,27 @@ pub(super) fn find(known: &Known<'_>, judged: &mut Judged) -> Option<String> {
     None
 }
 
+/// Names the announced actions that follow on a gap: the factor may hold what happened in the missing sessions too.
+pub(super) fn doubt_announced(known: &Known<'_>, judged: &mut Judged) {
+    let all = merged(known.bars, &judged.accepted);
+    let fresh = sessions(&judged.accepted);
+    for pair in all.windows(2) {
+        let [before, bar] = pair else { continue };
+        let days = (bar.session - before.session).num_days();
+        let acts = |factor: &&Factor| factor.session > before.session && factor.session <= bar.session;
+        if days <= LONGEST_GAP_DAYS || !fresh.contains(&bar.session) {
+            continue;
+        }
+        for factor in known.factors.iter().filter(acts) {
+            let why = format!(
+                "the action of {} by {} was announced, but the bar before it is of {}, {days} days earlier: it may hold what happened in between",
+                factor.session, factor.factor, before.session
+            );
+            judged.findings.push(Finding::about(Rule::UnsureAction, factor.session, why));
+        }
+    }
+}
+
 /// What is missing between two bars of a ticker, in words.
 fn missing(known: &Known<'_>, before: &Bar, bar: &Bar) -> Option<String> {
     let days = (bar.session - before.session).num_days();

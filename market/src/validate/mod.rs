@@ -16,6 +16,7 @@ pub use rule::{Finding, Rule, Severity, UnknownRule};
 use crate::{Bar, Exchange, Factor, RawBar};
 use chrono::{DateTime, NaiveDate, Utc};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// How many common sessions decide whether a batch speaks of the security that we have archived.
 pub const OVERLAP: usize = 10;
@@ -123,7 +124,8 @@ pub fn judge(known: &Known<'_>, rows: &[Row]) -> Judged {
     if let Some(why) = actions::find(known, &mut judged) {
         return set_aside_whole(judged, Rule::Disagrees, why);
     }
-    idle_runs(&mut judged);
+    actions::doubt_announced(known, &mut judged);
+    name_idle_runs(&mut judged);
     judged.findings.sort_by_key(|finding| (finding.row.line, finding.row.raw.session));
     judged
 }
@@ -173,19 +175,28 @@ fn set_aside_whole(judged: Judged, rule: Rule, why: String) -> Judged {
 /// How many equal closes without a trade are a run of its own.
 const IDLE_RUN: usize = 5;
 
-/// Names the stretches in which nothing was traded. They are kept: the close is the published one.
-fn idle_runs(judged: &mut Judged) {
+/// The stretches, by index, of at least five equal closes without a trade: they say nothing about how the price moves.
+pub fn idle_runs(bars: &[Bar]) -> Vec<Range<usize>> {
     let idle = |pair: &[Bar]| pair.iter().all(|bar| bar.volume == Some(0.0)) && pair[0].close == pair[1].close;
-    let mut from = 0;
-    for at in 1..=judged.accepted.len() {
-        if judged.accepted.get(at - 1..=at).is_some_and(idle) {
+    let (mut runs, mut from) = (Vec::new(), 0);
+    for at in 1..=bars.len() {
+        if bars.get(at - 1..=at).is_some_and(idle) {
             continue;
         }
         if at - from >= IDLE_RUN {
-            let why = format!("{} sessions without a trade, up to {}", at - from, judged.accepted[at - 1].session);
-            judged.findings.push(Finding::about(Rule::NoTrade, judged.accepted[from].session, why));
+            runs.push(from..at);
         }
         from = at;
+    }
+    runs
+}
+
+/// Names them. They are kept: the close is the published one.
+fn name_idle_runs(judged: &mut Judged) {
+    for run in idle_runs(&judged.accepted) {
+        let (first, last) = (&judged.accepted[run.start], &judged.accepted[run.end - 1]);
+        let why = format!("{} sessions without a trade, up to {}", run.len(), last.session);
+        judged.findings.push(Finding::about(Rule::NoTrade, first.session, why));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use market::validate::{self, Finding, Judged, Known, Row, Rule, Severity};
-use market::{Bar, Batch, Factor, Series, Ticker};
+use market::{Bar, Batch, Factor, Ticker};
 use workflows::Effect;
 use workflows::stores::quarantine::{SetAside, Standing};
 
@@ -17,28 +17,31 @@ pub(super) struct Sifted {
     pub(super) said: String,
 }
 
+/// What is archived already.
+pub(super) struct Archive<'a> {
+    /// The ticker's bars, ascending.
+    pub(super) bars: &'a [Bar],
+    /// Its corporate actions.
+    pub(super) announced: Vec<Factor>,
+    /// Sessions of its exchange, ascending.
+    pub(super) sessions: &'a [NaiveDate],
+}
+
 /// Judges a batch. Its source has compared it with the archive already.
-pub(super) fn sift(
-    mut batch: Batch,
-    archived: Option<&Series>,
-    sessions: &[NaiveDate],
-    standing: &Standing,
-    now: DateTime<Utc>,
-) -> Sifted {
-    let bars = archived.map(Series::bars).unwrap_or_default();
+pub(super) fn sift(mut batch: Batch, archived: Archive<'_>, standing: &Standing, now: DateTime<Utc>) -> Sifted {
     // What a source takes from a published previous close is found here again, by the same rule for all sources.
     let published =
         |factor: &Factor| batch.bars.iter().any(|bar| bar.session == factor.session && bar.prev_close.is_some());
     let announced: Vec<Factor> = batch.factors.iter().filter(|factor| !published(factor)).copied().collect();
-    let mut factors = archived.map(Series::factors).unwrap_or_default().to_vec();
+    let mut factors = archived.announced;
     factors.extend(&announced);
     let known = Known {
         exchange: batch.ticker.exchange(),
         source: &batch.source,
         now,
-        bars,
+        bars: archived.bars,
         factors: &factors,
-        sessions,
+        sessions: archived.sessions,
         pending: &standing.pending,
         dismissed: &standing.dismissed,
         compared: true,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use workflows::db::StoreResult;
 use workflows::ledger::{self, Claim};
-use workflows::stores::{archive, forecasts, market_days, quarantine};
+use workflows::stores::{actions, archive, forecasts, market_days, quarantine};
 use workflows::{Attempt, Effect, Outcome, Report, StepBody};
 
 /// How many archived bars a source is shown, to check that it speaks of the same security.
@@ -71,7 +71,13 @@ impl Scrape {
         let first = batch.bars.first().map_or(now.date_naive(), |bar| bar.session);
         let since = known.iter().rfind(|bar| bar.session < first).map_or(first, |bar| bar.session);
         let sessions = archive::observed_sessions(db, batch.ticker.exchange(), since).await?;
-        Ok(judged::sift(batch, archived, &sessions, &standing, now))
+        // Actions may have been announced before the first bar.
+        let announced = match archived {
+            Some(series) => series.factors().to_vec(),
+            None => actions::factors(db, &batch.ticker).await?,
+        };
+        let known = judged::Archive { bars: known, announced, sessions: &sessions };
+        Ok(judged::sift(batch, known, &standing, now))
     }
 
     /// The first source that answers; else a report made of what all of them said.

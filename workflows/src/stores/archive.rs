@@ -1,10 +1,10 @@
-//! The archive: every version of every bar (`price_raw`), the chosen one (`price_daily`), corporate actions, observed sessions, and the
-//! derived series block. In comes a batch, out goes what it changed. Archiving the same batch twice changes nothing.
+//! The archive: every version of every bar (`price_raw`), the chosen one (`price_daily`), observed sessions, and the derived series block. In comes a batch, out goes what it changed. Archiving the same batch twice changes nothing.
 
+use super::actions::{self, Announced};
 use super::{block, market_days, tickers};
 use crate::db::{Db, Doing, Rows, StoreResult, Ts, Tx, on_read, on_tx};
 use chrono::{DateTime, NaiveDate, Utc};
-use market::{Bar, Batch, Factor, Series, Ticker};
+use market::{Bar, Batch, Series, Ticker};
 use sqlx::QueryBuilder;
 use std::collections::HashMap;
 
@@ -47,8 +47,9 @@ pub(crate) async fn put(tx: &mut Tx, batch: &Batch, now: DateTime<Utc>) -> Store
         upsert_daily(tx, batch, chunk).await?;
         observe_sessions(tx, batch, chunk, now).await?;
     }
-    put_factors(tx, batch, version, now).await?;
-    let factors = read_factors(tx, &batch.ticker).await?;
+    let announced: Vec<Announced> = batch.factors.iter().map(|factor| Announced { factor: *factor, at: now }).collect();
+    actions::put(tx, &batch.ticker, &batch.source, &announced, version, now).await?;
+    let factors = actions::read(tx, &batch.ticker).await?;
     // The block follows the chosen version: what this batch changed is laid over what stood there.
     let chosen: Vec<Bar> = fresh.iter().map(|(bar, _)| *bar).collect();
     let empty = || Series::new(batch.ticker.clone(), Vec::new(), Vec::new());
@@ -214,71 +215,8 @@ async fn observe_sessions(tx: &mut Tx, batch: &Batch, rows: &[(Bar, i64)], now: 
     Ok(())
 }
 
-async fn put_factors(tx: &mut Tx, batch: &Batch, version: i64, now: DateTime<Utc>) -> StoreResult<()> {
-    let (ticker, source) = (&batch.ticker, &batch.source);
-    for factor in &batch.factors {
-        on_tx!(tx, |c| {
-            sqlx::query(
-                "insert into corporate_action_raw (exchange, ticker, session, archived_version, factor, source, announced_at)
-                 select $1, $2, $3, $4, $5, $6, $7
-                 where $5 is distinct from (select factor from corporate_action_raw where exchange = $1 and ticker = $2 and session = $3
-                                            order by archived_version desc limit 1)
-                 on conflict (exchange, ticker, session, archived_version) do update set factor = excluded.factor",
-            )
-            .bind(ticker.exchange().as_str())
-            .bind(ticker.symbol())
-            .bind(factor.session)
-            .bind(version)
-            .bind(factor.factor)
-            .bind(source)
-            .bind(Ts::from(now))
-            .execute(c)
-            .await
-            .rows()
-        })
-        .doing("keep a version of a corporate action")?;
-        on_tx!(tx, |c| {
-            sqlx::query(
-                "insert into corporate_action (exchange, ticker, session, factor, source, announced_at) values ($1, $2, $3, $4, $5, $6)
-                 on conflict (exchange, ticker, session) do update set factor = excluded.factor, source = excluded.source",
-            )
-            .bind(ticker.exchange().as_str())
-            .bind(ticker.symbol())
-            .bind(factor.session)
-            .bind(factor.factor)
-            .bind(source)
-            .bind(Ts::from(now))
-            .execute(c)
-            .await
-            .rows()
-        })
-        .doing("record a corporate action")?;
-    }
-    Ok(())
-}
-
-const FACTORS: &str =
-    "select session, factor from corporate_action where exchange = $1 and ticker = $2 order by session";
-
-fn factor((session, factor): (NaiveDate, f64)) -> Factor {
-    Factor { session, factor }
-}
-
-/// Every corporate action of the ticker: some may have come before its first bar.
-pub async fn factors(db: &Db, ticker: &Ticker) -> StoreResult<Vec<Factor>> {
-    let (exchange, symbol) = (ticker.exchange().as_str(), ticker.symbol());
-    let rows = on_read!(db, |c| sqlx::query_as(FACTORS).bind(exchange).bind(symbol).fetch_all(c).await);
-    Ok(rows.doing("read the corporate actions")?.into_iter().map(factor).collect())
-}
-
-/// The same, as this transaction sees them.
-async fn read_factors(tx: &mut Tx, ticker: &Ticker) -> StoreResult<Vec<Factor>> {
-    let (exchange, symbol) = (ticker.exchange().as_str(), ticker.symbol());
-    let rows = on_tx!(tx, |c| sqlx::query_as(FACTORS).bind(exchange).bind(symbol).fetch_all(c).await);
-    Ok(rows.doing("read the corporate actions")?.into_iter().map(factor).collect())
-}
-
-async fn read_series_in(tx: &mut Tx, ticker: &Ticker) -> StoreResult<Option<Series>> {
+/// As this transaction sees it.
+pub(super) async fn read_series_in(tx: &mut Tx, ticker: &Ticker) -> StoreResult<Option<Series>> {
     let bytes: Option<Vec<u8>> = on_tx!(tx, |c| {
         sqlx::query_scalar("select block from series where exchange = $1 and ticker = $2")
             .bind(ticker.exchange().as_str())
@@ -290,7 +228,8 @@ async fn read_series_in(tx: &mut Tx, ticker: &Ticker) -> StoreResult<Option<Seri
     bytes.map(|bytes| block::read(ticker.clone(), &bytes)).transpose()
 }
 
-async fn write_series(tx: &mut Tx, series: &Series, version: i64) -> StoreResult<()> {
+/// Keeps the block; a series without bars has none.
+pub(super) async fn write_series(tx: &mut Tx, series: &Series, version: i64) -> StoreResult<()> {
     let (Some(first), Some(last)) = (series.bars().first(), series.bars().last()) else { return Ok(()) };
     on_tx!(tx, |c| {
         sqlx::query(

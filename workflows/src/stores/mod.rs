@@ -1,5 +1,6 @@
 //! What is kept: staging, archive, model registry, forecasts, tickers; one file per table or pair of tables, SQL in the file that owns it.
 
+pub mod actions;
 pub mod alarms;
 pub mod archive;
 pub mod as_known;

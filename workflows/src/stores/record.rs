@@ -2,7 +2,7 @@
 //! are append-only; a revised close gives another revision.
 
 use super::forecasts::{self, StoredForecast};
-use super::{archive, skill};
+use super::{actions, skill};
 use crate::db::{Db, Doing, Rows, StoreResult, Ts, Tx, on_read, on_tx};
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use market::{Exchange, Factor, Scored, Sums, Ticker};
@@ -228,7 +228,7 @@ pub async fn since(db: &Db, ticker: &Ticker, after: NaiveDate) -> StoreResult<Kn
     })
     .doing("read how a history was restated")?;
     let restated = restated.into_iter().map(|(at, factor)| (at.0, factor)).collect();
-    Ok(Known { closes, factors: archive::factors(db, ticker).await?, restated })
+    Ok(Known { closes, factors: actions::factors(db, ticker).await?, restated })
 }
 
 /// Writes scores and what has none, and adds the sessions concerned up anew.

@@ -112,3 +112,32 @@ pub(crate) async fn lock_and_bump(tx: &mut Tx, ticker: &Ticker, now: DateTime<Ut
     })
     .doing("lock a ticker")
 }
+
+/// Makes the ticker's row and with it its lock, unless there is one; whether it was made here. Waits for another writer who makes it just now.
+pub(super) async fn lock_new(tx: &mut Tx, ticker: &Ticker, now: DateTime<Utc>) -> StoreResult<bool> {
+    let made = on_tx!(tx, |c| {
+        sqlx::query("insert into ticker (exchange, ticker, series_version, added_at) values ($1, $2, 0, $3) on conflict do nothing")
+            .bind(ticker.exchange().as_str())
+            .bind(ticker.symbol())
+            .bind(Ts::from(now))
+            .execute(c)
+            .await
+            .rows()
+    })
+    .doing("lock a new ticker")?;
+    Ok(made == 1)
+}
+
+/// Takes back a row that this transaction has made.
+pub(super) async fn forget(tx: &mut Tx, ticker: &Ticker) -> StoreResult<()> {
+    on_tx!(tx, |c| {
+        sqlx::query("delete from ticker where exchange = $1 and ticker = $2")
+            .bind(ticker.exchange().as_str())
+            .bind(ticker.symbol())
+            .execute(c)
+            .await
+            .rows()
+    })
+    .doing("unlock a new ticker")?;
+    Ok(())
+}

@@ -2,10 +2,11 @@
 
 use crate::both::on_both;
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
-use market::{Bar, Baseline, Batch, Factor, Forecast, Interval, MadeBy, RawBar, TargetBasis, Ticker};
+use market::{Bar, Baseline, Batch, Exchange, Factor, Forecast, Interval, MadeBy, RawBar, TargetBasis, Ticker};
 use uuid::Uuid;
 use workflows::ledger::{Claim, Ending, NewRun};
 use workflows::plan::{Step, TICKER};
+use workflows::stores::actions::{self, Announced};
 use workflows::stores::forecasts::How;
 use workflows::stores::made_with::{Known, Made, Staged};
 use workflows::stores::{archive, as_known, forecasts, models, staging, tickers};
@@ -15,6 +16,7 @@ on_both!(
     an_identical_reread_appends_nothing,
     a_changed_close_is_a_revision,
     corporate_actions_may_come_before_bars,
+    an_action_and_the_first_bars_do_not_miss_each_other,
     a_long_history_is_archived_whole,
     two_archivings_of_one_ticker_do_not_lose_each_other,
     staging_is_moved_and_deleted,
@@ -77,11 +79,41 @@ async fn a_changed_close_is_a_revision(db: Db) {
 }
 
 async fn corporate_actions_may_come_before_bars(db: Db) {
-    let factor = Factor { session: bar(1, 1.0).session, factor: 0.8 };
-    archive::import(&db, &Batch { factors: vec![factor], ..batch(vec![]) }, now()).await.unwrap();
+    let announced = Announced { factor: Factor { session: bar(1, 1.0).session, factor: 0.8 }, at: now() };
+    for _ in 0..2 {
+        actions::announce(&db, &ticker(), "csv", &[announced], now()).await.unwrap();
+        assert_eq!(tickers::get(&db, &ticker()).await.unwrap(), None, "an action makes no ticker known");
+    }
     archive::import(&db, &batch(vec![bar(0, 100.0), bar(1, 80.0)]), now()).await.unwrap();
     let series = archive::series(&db, &ticker()).await.unwrap().unwrap();
     assert!(series.log_returns()[0].abs() < 1e-12, "the bonus is not a fall: {series:?}");
+    assert_eq!(as_known::series(&db, &ticker(), 1).await.unwrap(), series, "it was known before the first bar");
+    // Heard of again, later and from elsewhere, it was made known when it was heard of first; another factor is news.
+    let later = Announced { at: now() + TimeDelta::hours(1), ..announced };
+    actions::announce(&db, &ticker(), "yahoo", &[later], now()).await.unwrap();
+    assert_eq!(actions::list(&db, &ticker()).await.unwrap()[0].announced, announced);
+    let other = Announced { factor: Factor { factor: 0.75, ..announced.factor }, ..later };
+    actions::announce(&db, &ticker(), "operator", &[other], now()).await.unwrap();
+    assert_eq!(actions::list(&db, &ticker()).await.unwrap()[0].announced, other);
+    let series = archive::series(&db, &ticker()).await.unwrap().unwrap();
+    assert_eq!(series.factors(), [other.factor], "the series follows");
+}
+
+/// However the two meet, the series ends with the action.
+async fn an_action_and_the_first_bars_do_not_miss_each_other(db: Db) {
+    for n in 0..20 {
+        let ticker = Ticker::new(Exchange::Nepse, &format!("T{n}")).unwrap();
+        let announced = Announced { factor: Factor { session: bar(1, 1.0).session, factor: 0.8 }, at: now() };
+        let first = Batch { ticker: ticker.clone(), ..batch(vec![bar(0, 100.0), bar(1, 80.0)]) };
+        let (said, came) = tokio::join!(
+            actions::announce(&db, &ticker, "csv", std::slice::from_ref(&announced), now()),
+            archive::import(&db, &first, now())
+        );
+        said.unwrap();
+        came.unwrap();
+        let series = archive::series(&db, &ticker).await.unwrap().unwrap();
+        assert_eq!(series.factors(), [announced.factor], "round {n}");
+    }
 }
 
 async fn a_long_history_is_archived_whole(db: Db) {
@@ -107,7 +139,7 @@ pub(crate) async fn claimed(db: &Db, step: Step) -> Claim {
         id,
         plan: &TICKER,
         // A subject of its own, so that it does not wait for an earlier run.
-        subject: Ticker::new(market::Exchange::Nepse, &id.simple().to_string()[20..]).unwrap().into(),
+        subject: Ticker::new(Exchange::Nepse, &id.simple().to_string()[20..]).unwrap().into(),
         session: bar(0, 1.0).session,
         schedule: None,
         backfill: None,
@@ -232,7 +264,7 @@ async fn forecasts_stay_and_the_newest_is_pointed_to(db: Db) {
     assert_eq!(forecasts::count(&db, "NEPSE", "NABIL").await.unwrap(), 2);
     forecasts::store(&db, &forecast(new, "m2"), served(), now()).await.unwrap();
     assert_eq!(forecasts::list_latest(&db, None, None, 10).await.unwrap()[0].forecast.model_version, "m2");
-    assert!(forecasts::list_latest(&db, Some(market::Exchange::Nasdaq), None, 10).await.unwrap().is_empty());
+    assert!(forecasts::list_latest(&db, Some(Exchange::Nasdaq), None, 10).await.unwrap().is_empty());
     // The cache takes the newer of two, in whichever order they come.
     let cache = Cache::memory();
     let stale = forecasts::StoredForecast { forecast: forecast(old, "m0"), ..latest.clone() };
@@ -278,7 +310,7 @@ async fn tickers_are_listed_in_pages(db: Db) {
     let listed: Vec<Ticker> = first.into_iter().chain(rest.clone()).map(|t| t.ticker).collect();
     assert_eq!(listed, all);
     assert_eq!((rest[0].bars, rest[0].last_session), (2, Some(bar(1, 1.0).session)));
-    assert_eq!(tickers::list(&db, Some(market::Exchange::Nasdaq), None, 9).await.unwrap().len(), 2);
+    assert_eq!(tickers::list(&db, Some(Exchange::Nasdaq), None, 9).await.unwrap().len(), 2);
     assert!(tickers::get(&db, &ticker()).await.unwrap().unwrap().active);
     assert!(tickers::get(&db, &Ticker::parse("NEPSE:NOPE").unwrap()).await.unwrap().is_none());
 }
