@@ -176,7 +176,8 @@ impl DeadLetters {
         let named = runs.len() as u64;
         let narrowed = filter(exchange, step, error_kind).map_err(in_body)?;
         let filter = DeadLetterFilter { runs: runs.into_iter().collect(), ..narrowed };
-        let entry = |count: usize| by.entry(&shared, "requeue", "dead-letters", format!("{count} runs: {in_words}"));
+        let entry =
+            |count: usize| by.entry_of_part(&shared, "requeue", "dead-letters", format!("{count} runs: {in_words}"));
         let done = shared.engine().requeue(&filter, MOST, &entry).await?;
         let requeued = done.requeued as u64;
         let (left_out, more) = match named {

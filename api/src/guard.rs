@@ -1,6 +1,9 @@
-//! Who may ask. On a loopback address no key is needed, so a web page in the user's browser must not be able to ask for it:
-//! only loopback `Host` names are answered (DNS rebinding), and nothing that a page of another origin sent.
+//! The gate. On a loopback address no key is needed, so a web page in the user's browser must not be able to ask for it: only loopback `Host` names
+//! are answered (DNS rebinding), and nothing that a page of another origin sent. Elsewhere a key is asked for, and requests are counted.
 
+use crate::Shared;
+use crate::auth::rate::Rates;
+use crate::auth::{self, Caller, Who};
 use crate::problem::Problem;
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{Endpoint, Request, Response};
@@ -12,17 +15,58 @@ pub fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// Lets through whom we know. Health is for everyone: probes name the machine by whatever address it has.
+/// Lets through whom we know, and tells the resources who it is. Health is for everyone: probes name the machine by whatever address it has.
 pub(crate) async fn guard<E: Endpoint<Output = Response>>(
     next: Arc<E>,
-    request: Request,
-    hosts: Arc<Vec<String>>,
+    mut request: Request,
+    shared: Arc<Shared>,
+    rates: Arc<Rates>,
 ) -> poem::Result<Response> {
-    if !request.uri().path().starts_with("/health/") {
-        check_host(&request, &hosts)?;
-        check_origin(&request)?;
+    if request.uri().path().starts_with("/health/") {
+        return next.call(request).await;
     }
-    next.call(request).await
+    let access = &shared.state.access;
+    if !access.keys {
+        check_host(&request, &shared.state.hosts)?;
+    }
+    check_origin(&request, &access.cors_origins)?;
+    let caller = match auth::identify(&shared, &request).await {
+        Ok(caller) => caller,
+        Err(problem) => {
+            rates.count_guess(&request)?;
+            return Err(problem.into());
+        }
+    };
+    let left = rates.count(&caller, &request)?;
+    check_cookie(&caller, &request)?;
+    auth::allow(&shared, &caller, &request)?;
+    let keep = caller.who != Who::Anonymous && access.keys;
+    request.set_data(caller);
+    let mut answer = next.call(request).await;
+    if let Ok(response) = &mut answer {
+        if let Some(left) = left {
+            left.tell(response);
+        }
+        if keep {
+            // What a key opens is nobody else's, whatever lies between.
+            response.headers_mut().append(header::VARY, HeaderValue::from_static("Authorization, X-API-Key, Cookie"));
+        }
+    }
+    answer
+}
+
+/// A browser sends cookies by itself: what changes something must come from a page of ours, and say so.
+fn check_cookie(caller: &Caller, request: &Request) -> Result<(), Problem> {
+    if !caller.by_cookie() || request.method().is_safe() || request.header(header::ORIGIN).is_some() {
+        return Ok(());
+    }
+    let detail = "A login changes things only from the pages of this server. Programs send a key.";
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "origin_needed",
+        "The request does not say which page it comes from",
+        detail,
+    ))
 }
 
 /// Both the header and an absolute URI, where there is one, must name us.
@@ -38,7 +82,7 @@ fn check_host(request: &Request, hosts: &[String]) -> Result<(), Problem> {
 }
 
 /// A browser says where a request comes from. A page of ours may do anything; a link elsewhere may only lead here.
-fn check_origin(request: &Request) -> Result<(), Problem> {
+fn check_origin(request: &Request, others: &[String]) -> Result<(), Problem> {
     let ours = match request.header(header::ORIGIN) {
         None => true,
         Some(origin) => {
@@ -46,9 +90,11 @@ fn check_origin(request: &Request) -> Result<(), Problem> {
             authority.is_some() && authority == request.header(header::HOST)
         }
     };
+    // The operator has named it. It sends a key: cookies of ours never come from elsewhere.
+    let named = request.header(header::ORIGIN).is_some_and(|origin| others.iter().any(|other| other == origin));
     let crossed = request.header("sec-fetch-site") == Some("cross-site");
     let followed_a_link = request.method().is_safe() && request.header("sec-fetch-mode") == Some("navigate");
-    if ours && (!crossed || followed_a_link) {
+    if named || ours && (!crossed || followed_a_link) {
         return Ok(());
     }
     let detail = "A page of another site asked for this; its browser was told no.";

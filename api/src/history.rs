@@ -186,7 +186,8 @@ impl History {
     ) -> Result<Json<RestoredView>, Problem> {
         let (shared, name) = (shared.0.clone(), name.0);
         let restored = to_its_end(async move {
-            let entry = |runs: u64| by.entry(&shared, "history_restore", &name, format!("{runs} runs came back"));
+            let entry =
+                |runs: u64| by.entry_of_part(&shared, "history_restore", &name, format!("{runs} runs came back"));
             let restored = shared.state.history.restore(&name, &entry).await?;
             Ok(RestoredView { name, restored: restored.runs, already_there: restored.there })
         });

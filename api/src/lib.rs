@@ -5,18 +5,23 @@
 
 mod accuracy;
 mod audit;
+mod auth;
 mod backfills;
 mod bars;
 mod compress;
 mod dead_letters;
 mod door;
+mod events;
 mod exchanges;
 mod factors;
 mod forecasts;
 mod guard;
 mod health;
 mod history;
+mod idempotency;
+mod keys;
 mod limits;
+mod login;
 mod observe;
 mod openapi;
 mod pages;
@@ -38,12 +43,16 @@ mod tickers;
 mod words;
 mod workers;
 
+pub use auth::Access;
 pub use guard::is_loopback;
+pub use keys::{Bootstrap, KeyFault, bootstrap, local_token};
 pub use observe::{REQUEST_SECONDS, REQUESTS_TOTAL};
-pub use openapi::document as openapi_document;
+pub use openapi::{document as openapi_document, document_for as openapi_document_for};
 
 use poem::endpoint::BoxEndpoint;
+use poem::http::Method;
 use poem::listener::TcpAcceptor;
+use poem::middleware::Cors;
 use poem::{EndpointExt, Response, Server};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,16 +74,30 @@ pub struct ApiState {
     pub version: &'static str,
     /// `Host` values accepted besides loopback names, exactly as clients send them: `192.168.1.5:8080`, `retainai.example.org`.
     pub hosts: Vec<String>,
+    /// Who may ask for what.
+    pub access: Access,
+    /// Ends event streams, so that the server can stop.
+    pub stop: CancellationToken,
     /// After this long a request is answered with a problem; imports may take four times as long.
     pub time_limit: Duration,
 }
 
 impl ApiState {
-    /// A state with the product's defaults: no history folder, no metrics, loopback hosts only, 30 seconds.
+    /// A state with the product's defaults: no history folder, no metrics, loopback hosts only, no keys, 30 seconds.
     pub fn new(engine: Arc<Engine>, stores: Stores, version: &'static str) -> Self {
         let history = History::new(engine.ledger.clone(), None, Keep::default(), engine.settings.chance.clone());
         let time_limit = Duration::from_secs(30);
-        Self { engine, stores, history, metrics: None, version, hosts: Vec::new(), time_limit }
+        Self {
+            engine,
+            stores,
+            history,
+            metrics: None,
+            version,
+            hosts: Vec::new(),
+            access: Access::default(),
+            stop: CancellationToken::new(),
+            time_limit,
+        }
     }
 }
 
@@ -87,6 +110,8 @@ pub(crate) struct Shared {
     pub(crate) state: ApiState,
     pub(crate) flights: serving::Flights,
     pub(crate) replays: replays::Flights,
+    pub(crate) known: auth::Known,
+    pub(crate) feed: Arc<events::Feed>,
     pub(crate) openapi: String,
     pub(crate) docs: String,
 }
@@ -102,24 +127,49 @@ impl Shared {
 }
 
 /// Puts the API together. A request passes, from the outside in: observe (id, log, metrics), harden, problems (every error
-/// becomes `application/problem+json`), compress, guard (who may ask), limits (how much, how long), and then its resource.
+/// becomes `application/problem+json`), compress, guard (who may ask), limits (how much, how long), once (`Idempotency-Key`), and then its resource.
 pub fn app(state: ApiState) -> App {
-    let openapi = openapi::document();
+    let openapi = openapi::document_for(&state.access);
     let docs = pages::docs(&openapi);
     let known = Arc::new(routes::Routes::of(&openapi));
-    let (hosts, time_limit) = (Arc::new(state.hosts.clone()), state.time_limit);
+    let time_limit = state.time_limit;
+    let rates = Arc::new(auth::rate::Rates::of(&state.access));
+    let origins = state.access.cors_origins.clone();
     let (flights, replays) = (serving::Flights::default(), replays::Flights::default());
-    let shared = Arc::new(Shared { state, flights, replays, openapi, docs });
-    let (said, seen) = (known.clone(), known);
+    let shared = Arc::new(Shared {
+        state,
+        flights,
+        replays,
+        known: auth::Known::default(),
+        feed: Arc::default(),
+        openapi,
+        docs,
+    });
+    let (said, seen, guarded, once) = (known.clone(), known, shared.clone(), shared.clone());
     let app = openapi::service()
         .data(shared)
+        .around(move |next, request| idempotency::once(next, request, once.clone()))
         .around(move |next, request| limits::limit(next, request, time_limit))
-        .around(move |next, request| guard::guard(next, request, hosts.clone()))
+        .around(move |next, request| guard::guard(next, request, guarded.clone(), rates.clone()))
         .around(compress::compress)
-        .around(move |next, request| problem::say(next, request, said.clone()))
-        .around(guard::harden)
-        .around(move |next, request| observe::observe(next, request, seen.clone()));
+        .around(move |next, request| problem::say(next, request, said.clone()));
+    // Browsers ask before they send a key from another site; that question carries none.
+    let app = match origins.is_empty() {
+        true => app.boxed(),
+        false => app.with(cors(&origins)).map_to_response().boxed(),
+    };
+    let app = app.around(guard::harden).around(move |next, request| observe::observe(next, request, seen.clone()));
     Arc::new(app.boxed())
+}
+
+fn cors(origins: &[String]) -> Cors {
+    let headers = ["authorization", "x-api-key", "content-type", "idempotency-key", "if-none-match", "last-event-id"];
+    let exposed = ["etag", "location", "retry-after", "ratelimit", "ratelimit-policy", "x-request-id"];
+    let cors = Cors::new().allow_origins(origins).allow_headers(headers).expose_headers(exposed).max_age(600);
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE]
+        .into_iter()
+        .fold(cors, Cors::allow_method)
+        .allow_credentials(false)
 }
 
 /// Answers on `listener` until `stop`; then takes no new connection and gives open requests ten seconds.

@@ -1,9 +1,12 @@
 //! The document: what poem-openapi writes, corrected where it is wrong or says too little. Made without any state, so that the command
 //! line can print it. `api/openapi.json` is its snapshot.
 
+use crate::auth::Access;
+use crate::auth::scope::{self, Scope};
 use crate::problem::PROBLEM_JSON;
 use crate::{accuracy, audit, backfills, dead_letters, history, pauses, quarantine, queues, schedules, workers};
-use crate::{bars, exchanges, factors, forecasts, health, pages, replays, runs, tickers};
+use crate::{bars, events, exchanges, factors, forecasts, health, keys, login, pages, replays, runs, tickers};
+use poem::http::Method;
 use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 use serde_json::{Map, Value, json};
 use workflows::plan::Step;
@@ -16,11 +19,15 @@ type Resources = (
     exchanges::Exchanges,
     Past,
     Steering,
+    Doors,
     health::Health,
     pages::Pages,
 );
 
-type Past = (runs::Runs, replays::Replays, history::History);
+/// Who may ask.
+type Doors = (keys::Keys, login::Login);
+
+type Past = (runs::Runs, events::Events, replays::Replays, history::History);
 
 type Steering = (
     schedules::Schedules,
@@ -45,7 +52,7 @@ pub(crate) fn service() -> OpenApiService<Resources, ()> {
         bars::Bars,
         factors::Factors,
         exchanges::Exchanges,
-        (runs::Runs, replays::Replays, history::History),
+        (runs::Runs, events::Events, replays::Replays, history::History),
         (
             schedules::Schedules,
             backfills::Backfills,
@@ -56,6 +63,7 @@ pub(crate) fn service() -> OpenApiService<Resources, ()> {
             workers::Workers,
             audit::Audit,
         ),
+        (keys::Keys, login::Login),
         health::Health,
         pages::Pages,
     );
@@ -65,12 +73,20 @@ pub(crate) fn service() -> OpenApiService<Resources, ()> {
         .server(ServerObject::new("/"))
 }
 
-/// The OpenAPI 3.0 document, as it is served.
+/// The OpenAPI 3.0 document of a server that asks for keys.
 pub fn document() -> String {
+    document_for(&Access { keys: true, ..Access::default() })
+}
+
+/// The same as a server with this access serves it.
+pub fn document_for(access: &Access) -> String {
     let mut document: Value = serde_json::from_str(&service().spec()).expect("poem-openapi writes JSON");
     mend(&mut document);
     narrow(&mut document);
     say_problems(&mut document);
+    if access.keys {
+        say_security(&mut document, access);
+    }
     let mut text = serde_json::to_string_pretty(&document).expect("a JSON value can be written");
     text.push('\n');
     text
@@ -83,11 +99,11 @@ pub(crate) fn reader(document: &str) -> String {
 }
 
 /// Header names as people write them; poem-openapi prints them in capitals.
-const HEADER_NAMES: [(&str, &str); 3] =
-    [("ETAG", "ETag"), ("CACHE-CONTROL", "Cache-Control"), ("LOCATION", "Location")];
+const HEADER_NAMES: [(&str, &str); 4] =
+    [("ETAG", "ETag"), ("CACHE-CONTROL", "Cache-Control"), ("LOCATION", "Location"), ("SET-COOKIE", "Set-Cookie")];
 
 /// Bodies that refuse unknown fields say so.
-const CLOSED_SCHEMAS: [&str; 8] = [
+const CLOSED_SCHEMAS: [&str; 11] = [
     "SettleQuarantined",
     "StartRun",
     "RerunRun",
@@ -96,6 +112,9 @@ const CLOSED_SCHEMAS: [&str; 8] = [
     "TriggerSchedule",
     "StartBackfill",
     "RequeueDeadLetters",
+    "AnnounceAction",
+    "CreateKey",
+    "LogIn",
 ];
 
 /// Corrects formats, media types and header names everywhere.
@@ -188,8 +207,12 @@ fn say_problems(document: &mut Value) {
                 response["description"] = json!("What was asked for.");
             }
             let mut add = |status: &str, description: &str| insert(responses, status, problem(description));
+            if path == "/v1/login" && method == "post" {
+                add("401", "The key opens nothing.");
+            }
+            add("429", "Too many requests. Come again after `Retry-After` seconds.");
             add("400", "A parameter or the body cannot be read.");
-            add("403", "The request names another host or comes from another site.");
+            add("403", "The key does not open this, or the request names another host or comes from another site.");
             if names_something {
                 add("404", "What the request names does not exist.");
             }
@@ -205,6 +228,41 @@ fn say_problems(document: &mut Value) {
                 "503",
                 "The database does not answer, or the answer took too long. Come again after `Retry-After` seconds.",
             );
+        }
+    }
+}
+
+/// How a key is shown, which scope each operation needs, and what is answered where it is missing.
+fn say_security(document: &mut Value, access: &Access) {
+    let cookie = crate::auth::COOKIE;
+    document["components"]["securitySchemes"] = json!({
+        "bearer": { "type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer rtn_…`." },
+        "apiKey": { "type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key in a header of its own." },
+        "login": { "type": "apiKey", "in": "cookie", "name": cookie, "description": "What `POST /v1/login` sets, for browsers." },
+    });
+    let refused = |description: &str| {
+        json!({
+            "description": description,
+            "headers": { "WWW-Authenticate": { "description": "How to show a key.", "schema": { "type": "string" } } },
+            "content": { PROBLEM_JSON: { "schema": { "$ref": "#/components/schemas/Problem" } } }
+        })
+    };
+    for (path, operations) in document["paths"].as_object_mut().into_iter().flatten() {
+        for (method, operation) in operations.as_object_mut().into_iter().flatten() {
+            let method = method.to_uppercase().parse().unwrap_or(Method::GET);
+            let Some(scope) = scope::needed(&method, path) else {
+                operation["security"] = json!([]);
+                continue;
+            };
+            let mut ways = vec![json!({ "bearer": [] }), json!({ "apiKey": [] }), json!({ "login": [] })];
+            if access.anonymous_reads && scope == Scope::ReadForecasts {
+                ways.push(json!({}));
+            }
+            operation["security"] = json!(ways);
+            operation["x-scope"] = json!(scope.as_str());
+            if let Some(responses) = operation["responses"].as_object_mut() {
+                insert(responses, "401", refused("No key was sent, or one that opens nothing."));
+            }
         }
     }
 }

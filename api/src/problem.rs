@@ -89,7 +89,8 @@ impl Problem {
         )
     }
 
-    fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
+    /// Adds a header.
+    pub(crate) fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
@@ -105,6 +106,11 @@ impl Problem {
 
     pub(crate) fn conflict(code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, code, title, detail)
+    }
+
+    pub(crate) fn answer_lost() -> Self {
+        let detail = "It was carried out, once; what was answered is not kept. Look at what it was to change.";
+        Self::conflict("answer_lost", "The request was carried out before", detail)
     }
 
     pub(crate) fn bad_parameter(field: &str, reason: impl Into<String>) -> Self {
@@ -165,6 +171,9 @@ impl ResponseError for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::CarriedOut { .. }) {
+            return Self::answer_lost();
+        }
         if !error.is_transient() {
             return Self::internal(&error);
         }

@@ -18,6 +18,8 @@ pub(crate) enum Tag {
     Runs,
     /// What an operator looks at and changes: queues, pauses, schedules, backfills, dead letters, the audit.
     Steering,
+    /// Who may ask for what: keys, and the logins of browsers.
+    Access,
     /// Whether this server is well.
     Health,
 }

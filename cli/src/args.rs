@@ -22,6 +22,9 @@ pub struct Args {
     /// Address to listen on.
     #[arg(long, global = true, value_name = "ADDRESS")]
     listen: Option<String>,
+    /// Address of the RetainAI that operator commands talk to; its key is read from RETAINAI_API_KEY.
+    #[arg(long, global = true, value_name = "URL")]
+    api_url: Option<String>,
     /// Settings file; ./retainai.toml when it exists.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -137,6 +140,11 @@ pub enum Command {
     },
     /// Go through the past day by day, as the product would have, and score it; needs no installation.
     Backtest(crate::commands::backtest::Asked),
+    /// Who may ask the API for what: list keys, make and revoke them.
+    Keys {
+        #[command(subcommand)]
+        what: crate::commands::keys::Keys,
+    },
     /// Look at every way in which this set-up can be wrong; exit 1 when there is a problem.
     Doctor {
         /// Also ask the price sources whether they answer.
@@ -238,6 +246,9 @@ impl Args {
         let mut values = BTreeMap::new();
         if let Some(folder) = &self.data_dir {
             values.insert("data_dir", folder.display().to_string());
+        }
+        if let Some(url) = &self.api_url {
+            values.insert("api_url", url.clone());
         }
         if let Some(listen) = &self.listen {
             values.insert("listen", listen.clone());

@@ -1,5 +1,5 @@
-//! How operator commands reach the product: always through the public API's types. Over HTTP to the `up` that owns the data folder, or by
-//! calling the same API inside this process. Out come JSON documents, or the problem that the API answered.
+//! How operator commands reach the product: always through the public API's types. Over HTTP to `api_url` or to the `up` that owns the data folder,
+//! or by calling the same API inside this process. Out come JSON documents, or the problem that the API answered.
 
 use crate::assemble::{Assembled, Work, assemble, history, work};
 use crate::data_folder::{DataFolder, Taken};
@@ -29,7 +29,7 @@ pub struct Client {
 }
 
 enum Way {
-    Http { base: String, client: reqwest::Client },
+    Http { base: String, client: reqwest::Client, key: Option<String> },
     Inside(api::App),
 }
 
@@ -85,6 +85,9 @@ impl Client {
     /// The same for requests that may take so long inside this process.
     pub async fn connect_for(settings: &Settings, working: bool, time_limit: Duration) -> anyhow::Result<Self> {
         let stop = CancellationToken::new();
+        if let Some(base) = &settings.api_url {
+            return Self::over_http(base.clone(), settings.api_key.clone(), stop);
+        }
         let folder = match settings.is_embedded() {
             true => match DataFolder::take(&settings.data_dir, None)? {
                 Taken::Ours(folder) => Some(folder),
@@ -96,8 +99,7 @@ impl Client {
                             owner.pid
                         )
                     })?;
-                    let way = Way::Http { base: format!("http://{listen}"), client: http_client(ANSWER_LIMIT)? };
-                    return Ok(Self { way, stop, working: None, stores: None, _folder: None });
+                    return Self::over_http(format!("http://{listen}"), owner.token, stop);
                 }
             },
             false => None,
@@ -110,6 +112,11 @@ impl Client {
             tokio::spawn(work(engine.clone(), stores.clone(), settings.clone(), what, stop.clone()))
         });
         Ok(Self { way: Way::Inside(api::app(state)), stop, working, stores: Some(stores), _folder: folder })
+    }
+
+    fn over_http(base: String, key: Option<String>, stop: CancellationToken) -> anyhow::Result<Self> {
+        let way = Way::Http { base, client: http_client(ANSWER_LIMIT)?, key };
+        Ok(Self { way, stop, working: None, stores: None, _folder: None })
     }
 
     /// GET.
@@ -134,8 +141,11 @@ impl Client {
 
     async fn send(&self, method: Method, path: &str, body: Option<(&'static str, String)>) -> anyhow::Result<Answer> {
         let (status, bytes) = match &self.way {
-            Way::Http { base, client } => {
+            Way::Http { base, client, key } => {
                 let mut request = client.request(method, format!("{base}{path}")).header(DOOR.0, DOOR.1);
+                if let Some(key) = key {
+                    request = request.bearer_auth(key);
+                }
                 if let Some((content_type, body)) = body {
                     request = request.header("content-type", content_type).body(body);
                 }

@@ -2,9 +2,10 @@
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Ownership of a data folder; ends with the process, however it ends (the operating system drops the lock).
@@ -21,6 +22,9 @@ pub struct Owner {
     pub pid: u32,
     /// Where its API answers; absent for a command that serves none.
     pub listen: Option<SocketAddr>,
+    /// What opens that API to whoever may read this file; absent where no key is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
 }
 
 /// What came of trying to own it.
@@ -53,7 +57,7 @@ impl DataFolder {
             }
         }
         let mut folder = Self { path: path.to_owned(), lock };
-        folder.announce(listen)?;
+        folder.announce(listen, None)?;
         Ok(Taken::Ours(folder))
     }
 
@@ -72,9 +76,10 @@ impl DataFolder {
         }
     }
 
-    /// Writes where the API answers.
-    pub fn announce(&mut self, listen: Option<SocketAddr>) -> anyhow::Result<()> {
-        let text = serde_json::to_string(&Owner { pid: std::process::id(), listen })?;
+    /// Writes where the API answers, and what opens it. Only this user may read the file.
+    pub fn announce(&mut self, listen: Option<SocketAddr>, token: Option<String>) -> anyhow::Result<()> {
+        let text = serde_json::to_string(&Owner { pid: std::process::id(), listen, token })?;
+        self.lock.set_permissions(Permissions::from_mode(0o600))?;
         self.lock.set_len(0)?;
         self.lock.rewind()?;
         self.lock.write_all(text.as_bytes())?;

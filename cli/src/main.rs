@@ -86,6 +86,7 @@ async fn dispatch(args: Args, settings: Settings) -> anyhow::Result<u8> {
         }
         Command::Tickers { what } => commands::tickers::run(&settings, what, json).await,
         Command::Import { folder } => commands::import::run(&settings, &folder, json).await,
+        Command::Keys { what } => commands::keys::run(&settings, what, json).await,
         Command::Doctor { online } => commands::doctor::run(&settings, online, json).await,
         Command::Source { what } => commands::source::run(&what, json),
         Command::Backtest(asked) => tokio::task::spawn_blocking(move || commands::backtest::run(&asked, json)).await?,

@@ -5,10 +5,13 @@ use crate::data_folder::{DataFolder, Taken};
 use crate::settings::Settings;
 use crate::telemetry;
 use anyhow::Context;
-use api::ApiState;
+use api::{ApiState, Bootstrap};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use workflows::plan::Step;
+use workflows::{Engine, Stores};
 
 /// Everything in one process.
 pub async fn up(settings: Settings) -> anyhow::Result<u8> {
@@ -52,13 +55,6 @@ fn needs_servers(settings: &Settings, role: &str) -> anyhow::Result<()> {
 async fn serve(settings: Settings, what: Work, with_api: bool) -> anyhow::Result<u8> {
     telemetry::start_logging(&settings, false)?;
     let stop = stop_on_signal()?;
-    if with_api && !api::is_loopback(settings.listen) {
-        eprintln!(
-            "retainai: listening on {} is refused: this version has no API keys, so only loopback addresses such as 127.0.0.1:8080 are safe",
-            settings.listen
-        );
-        return Ok(2);
-    }
     let mut folder = match settings.is_embedded() {
         true => match DataFolder::take(&settings.data_dir, None)? {
             Taken::Ours(folder) => Some(folder),
@@ -84,6 +80,10 @@ async fn serve(settings: Settings, what: Work, with_api: bool) -> anyhow::Result
     let Assembled { engine, stores, metrics, mut folder } =
         assemble(&settings, folder.take(), Some(metrics), &stop).await?;
     let history = history(&settings, &engine);
+    let mut access = settings.access.clone();
+    if with_api && access.keys {
+        access.local_token = folder.as_ref().map(|_| api::local_token()).transpose()?;
+    }
     let working = {
         let (engine, stores, stop) = (engine.clone(), stores.clone(), stop.clone());
         tokio::spawn(async move {
@@ -95,11 +95,14 @@ async fn serve(settings: Settings, what: Work, with_api: bool) -> anyhow::Result
     };
     if let (Some(listener), Some(address)) = (listener, address) {
         if let Some(folder) = &mut folder {
-            folder.announce(Some(address))?;
+            folder.announce(Some(address), access.local_token.clone())?;
+        }
+        if access.keys {
+            tokio::spawn(first_key(engine.clone(), stores.clone()));
         }
         tracing::info!(address = format!("http://{address}"), "listening");
         let state = ApiState::new(engine.clone(), stores.clone(), env!("CARGO_PKG_VERSION"));
-        let app = api::app(ApiState { metrics, history, ..state });
+        let app = api::app(ApiState { metrics, history, access, stop: stop.clone(), ..state });
         api::serve(app, listener, stop.clone()).await?;
     }
     let worked = working.await?;
@@ -107,6 +110,24 @@ async fn serve(settings: Settings, what: Work, with_api: bool) -> anyhow::Result
     worked?;
     tracing::info!("stopped");
     Ok(0)
+}
+
+/// Makes the first key where there was never one, and shows it on stderr, never in the log. The database may have to be waited for.
+async fn first_key(engine: Arc<Engine>, stores: Stores) {
+    loop {
+        match api::bootstrap(&engine, &stores).await {
+            Ok(Bootstrap::Made(key)) => {
+                eprintln!("retainai: the first API key opens everything and is shown only now:\n\n    {key}\n");
+                eprintln!("retainai: make narrower ones with `retainai keys create`, then revoke it");
+                return;
+            }
+            Ok(Bootstrap::There) => return,
+            Err(error) => {
+                tracing::debug!(%error, "the first API key waits for the database");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
 }
 
 /// Cancelled at the first SIGTERM or SIGINT; a second one ends the process at once.

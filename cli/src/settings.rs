@@ -40,7 +40,41 @@ const fn secret(key: &'static str, default: &'static str, help: &'static str) ->
 /// The table.
 pub const SPECS: &[Spec] = &[
     spec("data_dir", "./retainai-data", "folder of the embedded store"),
-    spec("listen", "127.0.0.1:8080", "address of the API; only loopback addresses until API keys exist"),
+    spec("listen", "127.0.0.1:8080", "address of the API; on any but a loopback address everyone needs a key"),
+    spec("keys", "auto", "who needs an API key: auto (nobody on a loopback address, else everyone) or always"),
+    spec(
+        "anonymous_reads",
+        "false",
+        "where keys are needed: forecasts, their record and the tickers may be read without one",
+    ),
+    spec(
+        "publish_bars",
+        "false",
+        "with anonymous_reads: archived prices may be, too; only if you have the right to pass them on",
+    ),
+    spec("requests_per_minute", "600", "requests a minute answered to one key, by each process; 0: no limit"),
+    spec(
+        "anonymous_requests_per_minute",
+        "60",
+        "requests a minute answered to one address without a key, by each process; 0: no limit",
+    ),
+    spec("cors_origins", "", "origins whose pages may use the API with a key, such as https://app.example.org"),
+    spec(
+        "https",
+        "false",
+        "whether browsers reach the API by https (a proxy in front of it): cookies then go no other way",
+    ),
+    spec(
+        "behind_proxy",
+        "false",
+        "whether a proxy of yours adds X-Forwarded-For: its last address is then the caller's",
+    ),
+    spec(
+        "api_url",
+        "",
+        "address of a RetainAI that operator commands talk to; empty: the owner of data_dir, or the servers that are set",
+    ),
+    secret("api_key", "", "the key that operator commands show to api_url"),
     secret("database_url", "", "PostgreSQL, postgres://user:password@host/name; empty: the embedded store"),
     secret("redis_url", "", "Redis that carries the queues; empty: a queue inside the process (embedded store only)"),
     secret("cache_redis_url", "", "Redis that keeps copies; empty: the same as redis_url"),
@@ -169,6 +203,9 @@ pub struct Settings {
     pub values: BTreeMap<&'static str, Value>,
     pub data_dir: PathBuf,
     pub listen: SocketAddr,
+    pub access: api::Access,
+    pub api_url: Option<String>,
+    pub api_key: Option<String>,
     pub database_url: Option<String>,
     pub redis_url: Option<String>,
     pub cache_redis_url: Option<String>,
@@ -352,6 +389,9 @@ fn build(values: BTreeMap<&'static str, Value>) -> Result<Settings, SettingsErro
     let settings = Settings {
         data_dir,
         listen: r.parse("listen")?,
+        access: access(&r)?,
+        api_url: api_url(&r)?,
+        api_key: r.optional("api_key"),
         cache_redis_url,
         redis_url,
         redis_ca_file,
@@ -379,6 +419,44 @@ fn build(values: BTreeMap<&'static str, Value>) -> Result<Settings, SettingsErro
         values: BTreeMap::new(),
     };
     Ok(Settings { values, ..settings })
+}
+
+/// Who may ask for what. Nobody needs a key where only this machine can ask.
+fn access(r: &Reader<'_>) -> Result<api::Access, SettingsError> {
+    let always = match r.text("keys") {
+        "auto" => false,
+        "always" => true,
+        _ => return Err(r.wrong("keys", &"use auto or always")),
+    };
+    let cors_origins: Vec<String> = r.list("cors_origins")?;
+    let is_origin = |origin: &&String| {
+        let authority = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        authority.is_some_and(|authority| !authority.is_empty() && !authority.contains(['/', '*', '?', '#', '@']))
+    };
+    if let Some(other) = cors_origins.iter().find(|origin| !is_origin(origin)) {
+        return Err(r.wrong("cors_origins", &format!("`{other}` is no origin like https://app.example.org")));
+    }
+    Ok(api::Access {
+        keys: always || !api::is_loopback(r.parse("listen")?),
+        anonymous_reads: r.parse("anonymous_reads")?,
+        publish_bars: r.parse("publish_bars")?,
+        requests_per_minute: r.parse("requests_per_minute")?,
+        anonymous_requests_per_minute: r.parse("anonymous_requests_per_minute")?,
+        cors_origins,
+        https: r.parse("https")?,
+        behind_proxy: r.parse("behind_proxy")?,
+        local_token: None,
+    })
+}
+
+fn api_url(r: &Reader<'_>) -> Result<Option<String>, SettingsError> {
+    let url = r.optional("api_url").map(|url| url.trim_end_matches('/').to_owned());
+    match &url {
+        Some(url) if !url.starts_with("http://") && !url.starts_with("https://") => {
+            Err(r.wrong("api_url", &"it begins with http:// or https://"))
+        }
+        _ => Ok(url),
+    }
 }
 
 /// How long runs stay, by outcome.
@@ -446,5 +524,11 @@ fn source_limit(r: &Reader<'_>) -> Result<Limit, SettingsError> {
 /// The value as it may be shown.
 pub fn masked(key: &str, text: &str) -> String {
     let secret = SPECS.iter().any(|s| s.key == key && s.secret);
-    if secret && !text.is_empty() { workflows::db::without_password(text) } else { text.to_owned() }
+    match text {
+        "" => String::new(),
+        // A secret that is no address is nothing but secret.
+        text if secret && !text.contains("://") => "***".to_owned(),
+        text if secret => workflows::db::without_password(text),
+        text => text.to_owned(),
+    }
 }

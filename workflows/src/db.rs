@@ -49,6 +49,12 @@ pub enum StoreError {
     /// The caller no longer holds the step: someone else took it over.
     #[error("the step is no longer held by this worker; nothing of this attempt was written")]
     Fenced,
+    /// A request under an Idempotency-Key has had its effect already; nothing was written.
+    #[error("the request under the key `{key}` was carried out before; nothing of it was done again")]
+    CarriedOut {
+        /// The Idempotency-Key.
+        key: String,
+    },
     /// The settings name no database that can be opened.
     #[error(
         "`{url}` is no database URL that can be opened: {why}. Use postgres://user@host/name, or leave it empty for the embedded store"

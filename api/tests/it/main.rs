@@ -1,11 +1,13 @@
 //! The API from outside: the whole app over a real embedded store, without a socket unless the test is about one.
 
+mod access;
 mod audit;
 mod backfills;
 mod bars;
 mod champion;
 mod dead_letters;
 mod document;
+mod events;
 mod forecasts;
 mod health;
 mod history;

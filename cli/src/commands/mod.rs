@@ -9,6 +9,7 @@ pub mod forecast;
 pub mod healthcheck;
 pub mod history;
 pub mod import;
+pub mod keys;
 pub mod migrate;
 pub mod quarantine;
 pub mod queue;

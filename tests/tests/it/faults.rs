@@ -132,7 +132,7 @@ async fn a_closed_day_is_no_error() {
 #[tokio::test]
 async fn bad_usage_exits_2_and_says_why() {
     for (arguments, says) in [
-        (vec!["up", "--listen", "0.0.0.0:0"], "loopback"),
+        (vec!["up", "--listen", "everywhere"], "listen"),
         (vec!["run", "NYSE:IBM"], "unknown exchange"),
         (vec!["run", "NASDAQ:../etc"], "not a symbol"),
         (vec!["forecast"], "EXCHANGE:TICKER"),

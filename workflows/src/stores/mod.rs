@@ -2,9 +2,12 @@
 
 pub mod actions;
 pub mod alarms;
+pub mod answered;
+pub mod api_keys;
 pub mod archive;
 pub mod as_known;
 mod block;
+pub mod events;
 pub mod forecasts;
 pub mod globals;
 pub mod made_with;

@@ -117,6 +117,7 @@ pub fn entry(runs: u64) -> NewEntry {
         action: "history_restore",
         subject: "it".into(),
         detail: format!("{runs} runs"),
+        request: None,
     }
 }
 

@@ -33,6 +33,7 @@ fn entry(action: &'static str) -> NewEntry {
         action,
         subject: "it".into(),
         detail: String::new(),
+        request: None,
     }
 }
 

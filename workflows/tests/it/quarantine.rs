@@ -18,7 +18,16 @@ on_both!(
 
 fn entry() -> NewEntry {
     let (who, subject, detail) = ("operator".to_owned(), String::new(), String::new());
-    NewEntry { id: Uuid::now_v7(), at: now(), who, door: "cli", action: "quarantine_release", subject, detail }
+    NewEntry {
+        id: Uuid::now_v7(),
+        at: now(),
+        who,
+        door: "cli",
+        action: "quarantine_release",
+        subject,
+        detail,
+        request: None,
+    }
 }
 
 fn aside(bars: &[Bar]) -> SetAside {

@@ -10,18 +10,24 @@ use std::time::Duration;
 
 /// Looks whether the API can listen there.
 pub async fn look(settings: &Settings) -> Vec<Item> {
-    vec![address(settings).await]
+    vec![address(settings).await].into_iter().chain(open_to_others(settings)).collect()
+}
+
+/// What to think of when other machines can ask.
+fn open_to_others(settings: &Settings) -> Option<Item> {
+    let (listen, access) = (settings.listen, &settings.access);
+    if api::is_loopback(listen) {
+        return None;
+    }
+    if !access.https {
+        let said = format!("{listen} can be reached from other machines, and keys travel unencrypted");
+        return Some(Item::warning("keys", said, "put a proxy with TLS in front of it and set https = true"));
+    }
+    Some(Item::ok("keys", format!("{listen} can be reached from other machines, which need a key")))
 }
 
 async fn address(settings: &Settings) -> Item {
     let listen = settings.listen;
-    if !api::is_loopback(listen) {
-        return Item::problem(
-            "listen",
-            format!("{listen} can be reached from other machines, and this version has no API keys"),
-            "use a loopback address such as 127.0.0.1:8080",
-        );
-    }
     // Closed again at once.
     let error = match TcpListener::bind(listen).map(drop) {
         Ok(()) => return Item::ok("listen", format!("{listen} is free")),

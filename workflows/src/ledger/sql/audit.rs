@@ -2,6 +2,7 @@
 //! and right after it where they are not. Entries are never changed.
 
 use crate::db::{Db, Doing, Rows, StoreResult, Ts, Tx, on_read, on_tx, on_write};
+use crate::stores::answered::{self, Request};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -22,6 +23,8 @@ pub struct NewEntry {
     pub subject: String,
     /// How, in words; may be empty.
     pub detail: String,
+    /// The Idempotency-Key under which it was asked for: what the entry tells of is done once under it.
+    pub request: Option<Request>,
 }
 
 /// An entry as it stands.
@@ -42,6 +45,9 @@ const INSERT: &str =
 
 /// Writes an entry in the transaction of what it tells of.
 pub(crate) async fn write(tx: &mut Tx, entry: &NewEntry) -> StoreResult<()> {
+    if let Some(request) = &entry.request {
+        answered::carried_out(tx, request).await?;
+    }
     on_tx!(tx, |c| bound(entry, sqlx::query(INSERT)).execute(c).await.rows()).doing("write the audit")?;
     Ok(())
 }
