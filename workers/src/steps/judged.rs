@@ -17,6 +17,15 @@ pub(super) struct Sifted {
     pub(super) said: String,
 }
 
+impl Sifted {
+    /// Names first what was tried in vain.
+    pub(super) fn after(mut self, failed: &[String]) -> Self {
+        let said = failed.iter().cloned().chain(Some(self.said).filter(|said| !said.is_empty()));
+        self.said = said.collect::<Vec<_>>().join("; ");
+        self
+    }
+}
+
 /// What is archived already.
 pub(super) struct Archive<'a> {
     /// The ticker's bars, ascending.

@@ -37,7 +37,10 @@ impl StepBody for Scrape {
                 () = attempt.cancel.cancelled() => return Report::interrupted(),
             };
             let sifted = match fetched {
-                Ok(Fetched::Batch(batch)) => self.sift(only_final(batch, now), archived.as_ref(), now).await,
+                Ok(Fetched::Batch { batch, failed }) => {
+                    let sifted = self.sift(only_final(batch, now), archived.as_ref(), now).await;
+                    sifted.map(|sifted| sifted.after(&failed))
+                }
                 Ok(Fetched::Another { source, why }) => Ok(judged::refused(claim.ticker(), &source, why, now)),
                 Err(report) => return report,
             };
@@ -56,8 +59,8 @@ impl StepBody for Scrape {
 
 /// What the sources had to say.
 enum Fetched {
-    /// Rows.
-    Batch(Batch),
+    /// Rows, and which sources had failed before and how: a reader of the run sees every fault.
+    Batch { batch: Batch, failed: Vec<String> },
     /// That they know another security by this name, with archived closes to tell it by.
     Another { source: String, why: String },
 }
@@ -93,14 +96,18 @@ impl Scrape {
             Ok(paused) => paused,
             Err(error) => return Err(store_failed(&error)),
         };
-        let (mut failures, mut held_up) = (Vec::new(), None);
+        let (mut failures, mut held_up) = (Vec::<(String, SourceError)>::new(), None);
         for source in self.0.sources.for_exchange(claim.ticker().exchange()) {
             if paused.iter().any(|pause| pause.kind == "source" && pause.value == source.id()) {
                 held_up = Some(source.id().to_owned());
                 continue;
             }
             let error = match source.fetch(&ask).await {
-                Ok(batch) => return Ok(Fetched::Batch(batch)),
+                Ok(batch) => {
+                    let failed =
+                        failures.iter().map(|(source, error)| format!("{source} had failed: {}", error.kind.word()));
+                    return Ok(Fetched::Batch { batch, failed: failed.collect() });
+                }
                 Err(error) => error,
             };
             match error.retry() {

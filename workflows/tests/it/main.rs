@@ -1,5 +1,6 @@
 //! The engine against real stores: one conformance suite for both databases and both queues.
 
+mod answered;
 mod as_known;
 mod both;
 mod conformance;
@@ -7,6 +8,7 @@ mod differential;
 mod disposable;
 mod encrypted;
 mod engine;
+mod events;
 mod fan_out;
 mod flow;
 mod full_disk;
