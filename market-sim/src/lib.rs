@@ -10,12 +10,14 @@ mod nasdaq;
 mod nepse;
 mod server;
 mod sharesansar;
+mod tiingo;
 mod world;
 mod yahoo;
 
 pub use clock::{ClockView, Move};
 pub use fault::{Fault, FaultKind, Page, Requests, Site};
 pub use nepse::DAILY_LIMIT;
+pub use tiingo::TIINGO_KEY;
 pub use world::{Listing, Row, Split, World};
 
 use anyhow::{Context, ensure};

@@ -20,7 +20,7 @@ pub enum Sources {
 /// Which page, of whom.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Asked {
-    /// Whose page: yahoo, nasdaq, sharesansar, merolagani or csv.
+    /// Whose page: yahoo, nasdaq, tiingo, sharesansar, merolagani or csv.
     #[arg(long, value_name = "ID", value_parser = saved_page::SOURCES)]
     source: String,
     /// The saved page; its kind is recognised.

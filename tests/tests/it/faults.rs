@@ -152,6 +152,7 @@ async fn bad_usage_exits_2_and_says_why() {
     let masked = process::retainai(["config", "--json"])
         .env("RETAINAI_DATABASE_URL", "postgres://me:hunter2@db/x")
         .env("RETAINAI_REDIS_URL", "redis://:hunter2@cache")
+        .env("RETAINAI_TIINGO_KEY", "hunter2")
         .output(Duration::from_secs(20))
         .await;
     assert!(masked.code == Some(0) && !masked.stdout.contains("hunter2"), "{masked:#?}");

@@ -59,12 +59,14 @@ pub(crate) struct Question<'a> {
     pub jar: Option<&'a Jar>,
     /// A limit of its own, where the general one is too long.
     pub timeout: Option<Duration>,
+    /// The setting whose key it carries: then a refusal is about that.
+    pub key: Option<&'static str>,
 }
 
 impl Question<'_> {
     /// A plain GET.
     pub(crate) fn get(url: Url) -> Self {
-        Self { method: Method::GET, url, headers: HeaderMap::new(), form: None, jar: None, timeout: None }
+        Self { method: Method::GET, url, headers: HeaderMap::new(), form: None, jar: None, timeout: None, key: None }
     }
 }
 
@@ -174,9 +176,12 @@ impl PoliteClient {
         if let Some(jar) = question.jar {
             jar.set_cookies(&mut answer.headers().get_all(header::SET_COOKIE).iter(), answer.url());
         }
-        let judged = match judge_status(answer.status(), answer.headers()) {
-            Ok(()) => read_body(answer).await,
-            Err(kind) => Err(kind),
+        let judged = match (judge_status(answer.status(), answer.headers()), question.key) {
+            (Ok(()), _) => read_body(answer).await,
+            (Err(Kind::SessionExpired | Kind::Blocked(_)), Some(setting)) => {
+                Err(Kind::Key { setting, said: format!("status {}", answer.status()) })
+            }
+            (Err(kind), _) => Err(kind),
         };
         judged.map_err(|kind| self.with_rest(kind))
     }
@@ -225,7 +230,7 @@ fn not_now(NotNow { wait, why }: NotNow) -> Kind {
 fn verdict(answer: &Result<String, Kind>) -> Verdict {
     match answer {
         Err(Kind::RateLimited { retry_after }) => Verdict::BlockedFor(retry_after.unwrap_or_default()),
-        Err(Kind::Transport(_) | Kind::Blocked(_)) => Verdict::Failure,
+        Err(Kind::Transport(_) | Kind::Blocked(_) | Kind::Key { .. }) => Verdict::Failure,
         _ => Verdict::Success,
     }
 }

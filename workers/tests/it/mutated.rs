@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use workers::sources::saved_page;
 
 /// One page of each kind, written for this test.
-const PAGES: [(&str, &str); 6] = [
+const PAGES: [(&str, &str); 7] = [
     ("yahoo", include_str!("pages/chart.json")),
     ("nasdaq", include_str!("pages/quote.json")),
+    ("tiingo", include_str!("pages/prices.json")),
     ("sharesansar", include_str!("pages/today.html")),
     ("sharesansar", include_str!("pages/history.json")),
     ("merolagani", include_str!("pages/tab.html")),
@@ -106,13 +107,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn a_spoilt_page_invents_nothing(which in 0usize..6, flaws in prop::collection::vec(flaw(), 1..4)) {
+    fn a_spoilt_page_invents_nothing(which in 0..PAGES.len(), flaws in prop::collection::vec(flaw(), 1..4)) {
         let (source, page) = PAGES[which];
         check(source, &spoil(page.as_bytes(), &flaws))?;
     }
 
     #[test]
-    fn any_bytes_are_an_error_or_a_page(bytes in prop::collection::vec(any::<u8>(), 0..300), which in 0usize..5) {
+    fn any_bytes_are_an_error_or_a_page(bytes in prop::collection::vec(any::<u8>(), 0..300), which in 0..saved_page::SOURCES.len()) {
         check(saved_page::SOURCES[which], &bytes)?;
     }
 }
