@@ -89,6 +89,7 @@ impl Factors {
                 source: CSV_SOURCE.to_owned(),
                 bars: Vec::new(),
                 factors,
+                splits: Vec::new(),
                 page_session: None,
                 refused: Vec::new(),
                 fetched_at: engine.market_clock.now(),

@@ -75,6 +75,8 @@ pub enum FaultKind {
     GzipBomb,
     /// An answer that never ends.
     Endless,
+    /// A split is announced, but older closes are not on its level yet.
+    Lag,
     /// The ticker is a fund, which api.nasdaq.com knows only among funds.
     Fund,
     /// A challenge for browsers, with status 200.
@@ -126,6 +128,7 @@ impl Fault {
             FaultKind::WrongSymbol => {
                 matches!(page, Page::Chart | Page::Company | Page::Quote | Page::Detail | Page::Meta)
             }
+            FaultKind::Lag => page == Page::Chart,
             FaultKind::Fund => page == Page::Quote,
             FaultKind::None | FaultKind::Disallow => false,
         }
@@ -198,7 +201,7 @@ mod tests {
         assert_eq!(fault, Fault::new(Site::Yahoo, FaultKind::TooMany).times(2));
         for kind in ["500", "slow", "layout22", "layout21", "layout_changed", "csrf", "stale", "empty", "wrong_symbol"]
             .iter()
-            .chain(&["gzip_bomb", "endless", "challenge", "truncate", "disallow", "fund"])
+            .chain(&["gzip_bomb", "endless", "challenge", "truncate", "disallow", "fund", "lag"])
         {
             let text = format!(r#"{{"site":"sharesansar","kind":"{kind}"}}"#);
             assert!(serde_json::from_str::<Fault>(&text).is_ok(), "{kind}");

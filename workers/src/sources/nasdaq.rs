@@ -81,6 +81,7 @@ impl Nasdaq {
             source: "nasdaq".to_owned(),
             bars,
             factors: Vec::new(),
+            splits: Vec::new(),
             page_session: page.page_session,
             refused,
             fetched_at: ask.now,

@@ -9,7 +9,7 @@ use super::yahoo_page::spelled;
 use super::{Ask, Key, PriceSource, SourceError};
 use async_trait::async_trait;
 use chrono::NaiveDate;
-use market::{Bar, Batch, Exchange, is_final};
+use market::{Bar, Batch, Exchange, explaining, is_final, split_adjusted};
 use reqwest::Url;
 use reqwest::header::{self, HeaderValue};
 use std::sync::Arc;
@@ -67,7 +67,7 @@ impl Tiingo {
             Joined::ReadAll(factor) => {
                 tracing::info!(ticker = %ask.ticker, factor, "a split restates the history; reading all of it again");
                 (page, body_sha256) = self.prices(&mut visit, ask, OLDEST).await?;
-                page.split_adjusted()
+                split_adjusted(&page.bars, &page.splits)
             }
         };
         Ok(Batch {
@@ -75,6 +75,7 @@ impl Tiingo {
             source: "tiingo".to_owned(),
             bars,
             factors: Vec::new(),
+            splits: page.splits,
             page_session: page.page_session,
             refused: page.refused,
             fetched_at: ask.now,
@@ -94,7 +95,7 @@ enum Joined {
 
 /// Whether the answer is of the archived security and on its level: pure.
 fn judge(page: &PricesPage, ask: &Ask) -> Result<Joined, Kind> {
-    let bars = page.split_adjusted();
+    let bars = split_adjusted(&page.bars, &page.splits);
     let another = |got: String| Kind::Identity { asked: ask.ticker.to_string(), got };
     match overlap::compare(&bars, &ask.known) {
         Overlap::Apart if !ask.known.is_empty() => {
@@ -102,7 +103,7 @@ fn judge(page: &PricesPage, ask: &Ask) -> Result<Joined, Kind> {
         }
         Overlap::Apart | Overlap::Agrees => Ok(Joined::Bars(overlap::news(bars, &ask.known))),
         Overlap::Mismatch(how) => Err(another(how)),
-        Overlap::Restated(factor) if page.explains(factor) => Ok(Joined::ReadAll(factor)),
+        Overlap::Restated(factor) if explaining(&page.splits, factor).is_some() => Ok(Joined::ReadAll(factor)),
         Overlap::Restated(factor) => Err(Kind::Adjustment(format!(
             "its closes, with the splits that it names, are {factor:.4} times the archived ones"
         ))),
@@ -128,11 +129,11 @@ impl PriceSource for Tiingo {
 mod tests {
     use super::super::overlap::tests::bars;
     use super::*;
-    use market::Ticker;
+    use market::{Split, Ticker};
 
     fn judged(traded: &[f64], split: Option<(usize, f64)>, known: &[f64]) -> Result<Joined, Kind> {
         let came = bars(traded);
-        let splits = split.map(|(at, shares)| (came[at].session, shares)).into_iter().collect();
+        let splits = split.map(|(at, shares)| Split { session: came[at].session, shares }).into_iter().collect();
         let page = PricesPage { bars: came, splits, ..PricesPage::default() };
         let ask = Ask {
             ticker: Ticker::parse("NASDAQ:DEMO").unwrap(),

@@ -38,6 +38,7 @@ pub(super) fn sift(
         now,
         bars,
         factors: &factors,
+        splits: &batch.splits,
         sessions,
         pending: &standing.pending,
         dismissed: &standing.dismissed,

@@ -286,6 +286,35 @@ async fn split_of_apple(bench: Bench) {
 }
 
 #[tokio::test]
+async fn a_split_that_is_announced_before_history_is_restated_leaves_no_jump() {
+    let bench = Bench::new("yahoo").await;
+    let ask = |known: &[Bar]| Ask {
+        ticker: Ticker::parse("NASDAQ:AAPL").unwrap(),
+        known: known[known.len().saturating_sub(10)..].to_vec(),
+        now: bench.now(),
+        history_from: "2004-06-01".parse().unwrap(),
+    };
+    bench.sim.set("2005-02-25T23:30:00Z".parse().unwrap()).unwrap();
+    let before = bench.source.fetch(&ask(&[])).await.unwrap().bars;
+    bench.sim.set("2005-02-28T23:30:00Z".parse().unwrap()).unwrap();
+    bench.sim.fault(Fault::new(Site::Yahoo, FaultKind::Lag));
+    let late = bench.source.fetch(&ask(&before)).await.unwrap();
+    let year = &late.bars[late.bars.len() - 250..];
+    assert!(year.windows(2).all(|pair| (pair[1].close / pair[0].close).ln().abs() < 0.3), "one level");
+    assert_eq!(
+        late.splits.last().map(|split| (split.session.to_string(), split.shares)),
+        Some(("2005-02-28".into(), 2.0))
+    );
+    // The next day it still lags, then Yahoo has made up for it: neither is news.
+    bench.sim.set("2005-03-01T23:30:00Z".parse().unwrap()).unwrap();
+    let next: Vec<Bar> = bench.source.fetch(&ask(&late.bars)).await.unwrap().bars;
+    assert_eq!(next.len(), 1, "{next:?}");
+    bench.sim.fault(Fault::new(Site::Yahoo, FaultKind::None));
+    let known: Vec<Bar> = late.bars.iter().chain(&next).copied().collect();
+    assert_eq!(bench.source.fetch(&ask(&known)).await.unwrap().bars, []);
+}
+
+#[tokio::test]
 async fn all_of_a_history_is_read_and_a_page_that_repeats_ends_it() {
     for name in ["sharesansar", "merolagani"] {
         let bench = Bench::new(name).await;
