@@ -34,6 +34,7 @@ mod runs;
 mod schedule_view;
 mod schedules;
 mod serving;
+mod sources;
 mod tickers;
 mod words;
 mod workers;
@@ -41,6 +42,7 @@ mod workers;
 pub use guard::is_loopback;
 pub use observe::{REQUEST_SECONDS, REQUESTS_TOTAL};
 pub use openapi::document as openapi_document;
+pub use sources::{ConfiguredSource, Politeness};
 
 use poem::endpoint::BoxEndpoint;
 use poem::listener::TcpAcceptor;
@@ -59,6 +61,8 @@ pub struct ApiState {
     pub stores: Stores,
     /// Where old runs are put away; without a folder nothing goes.
     pub history: History,
+    /// The price sources as set, and how they are asked.
+    pub politeness: Politeness,
     /// Where `/metrics` reads; without it the page answers 404.
     pub metrics: Option<metrics_exporter_prometheus::PrometheusHandle>,
     /// The program's version, shown in `/health/live`.
@@ -74,7 +78,16 @@ impl ApiState {
     pub fn new(engine: Arc<Engine>, stores: Stores, version: &'static str) -> Self {
         let history = History::new(engine.ledger.clone(), None, Keep::default(), engine.settings.chance.clone());
         let time_limit = Duration::from_secs(30);
-        Self { engine, stores, history, metrics: None, version, hosts: Vec::new(), time_limit }
+        Self {
+            engine,
+            stores,
+            history,
+            politeness: Politeness::default(),
+            metrics: None,
+            version,
+            hosts: Vec::new(),
+            time_limit,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::problem::PROBLEM_JSON;
 use crate::{accuracy, audit, backfills, dead_letters, history, pauses, quarantine, queues, schedules, workers};
-use crate::{bars, exchanges, factors, forecasts, health, pages, replays, runs, tickers};
+use crate::{bars, exchanges, factors, forecasts, health, pages, replays, runs, sources, tickers};
 use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 use serde_json::{Map, Value, json};
 use workflows::plan::Step;
@@ -28,6 +28,7 @@ type Steering = (
     dead_letters::DeadLetters,
     quarantine::Quarantine,
     queues::Queues,
+    sources::Sources,
     pauses::Pauses,
     workers::Workers,
     audit::Audit,
@@ -52,6 +53,7 @@ pub(crate) fn service() -> OpenApiService<Resources, ()> {
             dead_letters::DeadLetters,
             quarantine::Quarantine,
             queues::Queues,
+            sources::Sources,
             pauses::Pauses,
             workers::Workers,
             audit::Audit,

@@ -95,6 +95,11 @@ pub const SPECS: &[Spec] = &[
         "for so long the first time, twice as long after each failed probe, seconds",
     ),
     spec("source_breaker_cool_down_cap_s", "900", "but never longer than this, seconds"),
+    spec(
+        "schedule_jitter_s",
+        "600",
+        "schedules fire up to so many seconds late, another bit each day and in each installation, so that not all of them come at once; 0: on time",
+    ),
     spec("history_days", "1500", "how many days of history a new ticker asks for"),
     spec(
         "history_dir",
@@ -182,6 +187,7 @@ pub struct Settings {
     pub offline: bool,
     pub market_clock_url: Option<String>,
     pub sources: workers::sources::SourceSettings,
+    pub schedule_jitter: Duration,
     pub history_days: u64,
     pub history_dir: Option<PathBuf>,
     pub keep: Keep,
@@ -365,6 +371,7 @@ fn build(values: BTreeMap<&'static str, Value>) -> Result<Settings, SettingsErro
         offline: r.parse("offline")?,
         market_clock_url: r.optional("market_clock_url"),
         sources: sources(&r)?,
+        schedule_jitter: Duration::from_secs(r.parse("schedule_jitter_s")?),
         history_days: r.at_least("history_days", 1)?,
         history_dir,
         keep: keep(&r)?,

@@ -16,6 +16,7 @@ mod replays;
 mod runs;
 mod schedules;
 mod shell;
+mod sources;
 mod tickers;
 
 use api::{ApiState, App};

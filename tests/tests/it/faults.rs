@@ -60,6 +60,11 @@ async fn the_second_source_stands_in_for_the_first() {
         );
     }
     assert_eq!(installation.number("select count(*) from run where state = 'failed'").await, 0);
+    let listed = installation.retainai(&["source", "list", "--json"]).output(LIMIT).await;
+    let listed = listed.json();
+    let yahoo = listed["items"].as_array().unwrap().iter().find(|item| item["id"] == "yahoo").unwrap();
+    assert_eq!((&yahoo["last_error"], &yahoo["order"]), (&json!("blocked"), &json!(1)), "{listed:#}");
+    assert!(yahoo["last_success_at"].is_string() && yahoo["used_today"].as_u64() > Some(0), "{yahoo:#}");
     // And back again.
     installation.fault(json!({ "site": "yahoo", "kind": "none" })).await;
     installation.fault(json!({ "site": "sharesansar", "kind": "none" })).await;

@@ -36,6 +36,14 @@ pub enum SourceErrorKind {
     /// The source refuses us, by status or with a challenge page.
     #[error("the source refuses this client ({0}); check its terms, or put another source first")]
     Blocked(String),
+    /// A page of it sends us to another site.
+    #[error(
+        "the source sends us to another site, {to}, which was not followed; if it has moved, set its address to that"
+    )]
+    Moved {
+        /// Scheme and host of the other one.
+        to: String,
+    },
     /// The source does not accept the operator's key.
     #[error(
         "the source does not accept the key in `{setting}` ({said}); correct it, or see what the key is allowed to read"
@@ -107,6 +115,7 @@ impl SourceErrorKind {
             Self::RateLimited { .. } => "rate_limited",
             Self::Blocked(_) => "blocked",
             Self::Key { .. } => "key",
+            Self::Moved { .. } => "moved",
             Self::SessionExpired => "session_expired",
             Self::LayoutChanged { .. } => "layout_changed",
             Self::Identity { .. } => "identity",
@@ -131,7 +140,7 @@ impl SourceErrorKind {
             // The source before it is asked again as well.
             Self::Adjustment(_) => Retry::Later(None),
             Self::SessionExpired | Self::Empty | Self::Transport(_) | Self::Parse(_) => Retry::Later(None),
-            Self::NotFound | Self::Blocked(_) | Self::Key { .. } => Retry::Never,
+            Self::NotFound | Self::Blocked(_) | Self::Key { .. } | Self::Moved { .. } => Retry::Never,
             Self::LayoutChanged { .. } | Self::Identity { .. } => Retry::Never,
         }
     }

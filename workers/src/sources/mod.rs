@@ -130,6 +130,28 @@ impl Default for SourceSettings {
     }
 }
 
+impl SourceSettings {
+    /// The sources of an exchange, in order, each with the host by which the flow control knows it; `None` for a folder.
+    pub fn hosts(&self, exchange: Exchange) -> Vec<(&str, Option<String>)> {
+        let named = match exchange {
+            Exchange::Nasdaq => &self.nasdaq,
+            Exchange::Nepse => &self.nepse,
+        };
+        let host = |name: &str| {
+            let base = match name {
+                "yahoo" => &self.yahoo_url,
+                "nasdaq" => &self.nasdaq_url,
+                "tiingo" => &self.tiingo_url,
+                "sharesansar" => &self.sharesansar_url,
+                "merolagani" => &self.merolagani_url,
+                _ => return None,
+            };
+            Some(http::address(base, "/").ok()?.authority().to_owned())
+        };
+        named.iter().map(|name| (name.as_str(), host(name))).collect()
+    }
+}
+
 /// Why the sources cannot be used as set.
 #[derive(Debug, thiserror::Error)]
 pub enum SourcesFault {
