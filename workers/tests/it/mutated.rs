@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use workers::sources::saved_page;
 
 /// One page of each kind, written for this test.
-const PAGES: [(&str, &str); 7] = [
+pub(crate) const PAGES: [(&str, &str); 7] = [
     ("yahoo", include_str!("pages/chart.json")),
     ("nasdaq", include_str!("pages/quote.json")),
     ("tiingo", include_str!("pages/prices.json")),
@@ -62,7 +62,8 @@ fn spoil(page: &[u8], flaws: &[Flaw]) -> Vec<u8> {
 }
 
 /// Every number that can be made out on the page, in ten-thousandths.
-fn numbers(page: &str) -> BTreeSet<i128> {
+pub(crate) fn numbers(page: &str) -> BTreeSet<i128> {
+    let page: String = page.chars().map(|c| digit(c).unwrap_or(c)).collect();
     let pieces = page.split(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ',' | 'e' | 'E' | '+' | '-')));
     let plain = |text: &str| text.replace(',', "").parse::<f64>().ok();
     let inner = |piece: &str| {
@@ -73,11 +74,16 @@ fn numbers(page: &str) -> BTreeSet<i128> {
     pieces.flat_map(inner).filter(|n| n.is_finite()).map(key).collect()
 }
 
-fn key(number: f64) -> i128 {
+/// A Devanagari digit as ours.
+fn digit(c: char) -> Option<char> {
+    char::from_digit((c as u32).checked_sub(0x0966)?, 10)
+}
+
+pub(crate) fn key(number: f64) -> i128 {
     (round4(number) * 1e4).round() as i128
 }
 
-fn values(bar: &Bar) -> impl Iterator<Item = f64> {
+pub(crate) fn values(bar: &Bar) -> impl Iterator<Item = f64> {
     [bar.open, bar.high, bar.low, Some(bar.close), bar.ltp, bar.prev_close, bar.volume].into_iter().flatten()
 }
 
