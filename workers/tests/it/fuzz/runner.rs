@@ -11,7 +11,7 @@ const INPUTS: u64 = 3_000;
 /// So many inputs are kept to be spoilt further.
 const MOST_KEPT: usize = 2_000;
 /// Pages grow by what is put in; beyond this they only become slow.
-const LONGEST: usize = 64 * 1024;
+const LONGEST: usize = 8 * 1024;
 
 /// What gets into pages: the ends of things, and what looks like a number to somebody. No `&#48;` and no `\u0030`: these are digits by the rules of
 /// their languages, and the check reads the page as it stands.
