@@ -8,6 +8,7 @@ mod fault;
 mod merolagani;
 mod nasdaq;
 mod nepse;
+mod pages;
 mod server;
 mod sharesansar;
 mod tiingo;
@@ -17,6 +18,7 @@ mod yahoo;
 pub use clock::{ClockView, Move};
 pub use fault::{Fault, FaultKind, Page, Requests, Site};
 pub use nepse::DAILY_LIMIT;
+pub use pages::{SavedPage, saved_pages};
 pub use tiingo::TIINGO_KEY;
 pub use world::{Listing, Row, Split, World};
 
