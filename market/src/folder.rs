@@ -122,6 +122,7 @@ pub fn write_bars_csv(bars: &[Bar]) -> String {
 
 /// The records of a file, without its header.
 struct Records<'a> {
+    text: &'a str,
     reader: csv::Reader<&'a [u8]>,
     /// Where something follows a closing quote, ascending: the reader would take it for a part of the cell, and `"1,011.50"2` for a number.
     strays: Vec<u64>,
@@ -131,7 +132,7 @@ impl<'a> Records<'a> {
     fn of(text: &'a str) -> Self {
         let text = text.trim_start_matches('\u{feff}');
         let reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
-        Self { reader, strays: strays(text) }
+        Self { text, reader, strays: strays(text) }
     }
 
     fn header(&mut self) -> Result<Vec<String>, CsvFault> {
@@ -144,12 +145,19 @@ impl Iterator for Records<'_> {
     type Item = Result<csv::StringRecord, CsvFault>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let begins = self.reader.position().byte();
+        let before = self.reader.position().clone();
+        let begins = before.byte();
         let mut record = csv::StringRecord::new();
         match self.reader.read_record(&mut record) {
             Ok(true) => {}
             Ok(false) => return None,
             Err(error) => return Some(Err(unreadable(&error))),
+        }
+        // Of CR and LF at the end of the record before, the reader has counted the first only.
+        if usize::try_from(begins).is_ok_and(|at| self.text.as_bytes().get(at) == Some(&b'\n')) {
+            let mut position = before;
+            position.set_line(position.line() + 1);
+            record.set_position(Some(position));
         }
         let (from, ends) = (self.strays.partition_point(|at| *at < begins), self.reader.position().byte());
         let spoilt = self.strays.get(from).is_some_and(|at| *at < ends);
