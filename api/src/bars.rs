@@ -177,6 +177,7 @@ impl Bars {
             now,
             bars: series.as_ref().map(Series::bars).unwrap_or_default(),
             factors: &factors,
+            splits: &[],
             // A file names no previous close, so that no action is taken from it and no session can be missing.
             sessions: &[],
             pending: &standing.pending,
@@ -189,7 +190,9 @@ impl Bars {
             source: CSV_SOURCE.to_owned(),
             page_session: judged.accepted.last().map(|bar| bar.session),
             bars: if judged.whole().is_some() { last_of_each(&rows) } else { judged.accepted.clone() },
-            factors: Vec::new(),
+            // Only those that a restated file has applied to the past.
+            factors: judged.factors.clone(),
+            splits: Vec::new(),
             refused: Vec::new(),
             fetched_at: now,
             body_sha256,

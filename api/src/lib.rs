@@ -39,6 +39,7 @@ mod runs;
 mod schedule_view;
 mod schedules;
 mod serving;
+mod sources;
 mod tickers;
 mod words;
 mod workers;
@@ -48,6 +49,7 @@ pub use guard::is_loopback;
 pub use keys::{Bootstrap, KeyFault, bootstrap, local_token};
 pub use observe::{REQUEST_SECONDS, REQUESTS_TOTAL};
 pub use openapi::{document as openapi_document, document_for as openapi_document_for};
+pub use sources::{ConfiguredSource, Politeness};
 
 use poem::endpoint::BoxEndpoint;
 use poem::http::Method;
@@ -68,6 +70,8 @@ pub struct ApiState {
     pub stores: Stores,
     /// Where old runs are put away; without a folder nothing goes.
     pub history: History,
+    /// The price sources as set, and how they are asked.
+    pub politeness: Politeness,
     /// Where `/metrics` reads; without it the page answers 404.
     pub metrics: Option<metrics_exporter_prometheus::PrometheusHandle>,
     /// The program's version, shown in `/health/live`.
@@ -91,6 +95,7 @@ impl ApiState {
             engine,
             stores,
             history,
+            politeness: Politeness::default(),
             metrics: None,
             version,
             hosts: Vec::new(),

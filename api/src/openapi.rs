@@ -5,7 +5,7 @@ use crate::auth::Access;
 use crate::auth::scope::{self, Scope};
 use crate::problem::PROBLEM_JSON;
 use crate::{accuracy, audit, backfills, dead_letters, history, pauses, quarantine, queues, schedules, workers};
-use crate::{bars, events, exchanges, factors, forecasts, health, keys, login, pages, replays, runs, tickers};
+use crate::{bars, events, exchanges, factors, forecasts, health, keys, login, pages, replays, runs, sources, tickers};
 use poem::http::Method;
 use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 use serde_json::{Map, Value, json};
@@ -35,6 +35,7 @@ type Steering = (
     dead_letters::DeadLetters,
     quarantine::Quarantine,
     queues::Queues,
+    sources::Sources,
     pauses::Pauses,
     workers::Workers,
     audit::Audit,
@@ -59,6 +60,7 @@ pub(crate) fn service() -> OpenApiService<Resources, ()> {
             dead_letters::DeadLetters,
             quarantine::Quarantine,
             queues::Queues,
+            sources::Sources,
             pauses::Pauses,
             workers::Workers,
             audit::Audit,

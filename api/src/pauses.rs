@@ -17,7 +17,7 @@ use workflows::plan::{Step, UnknownStep};
 use workflows::stores::tickers;
 
 /// The ids of the price sources, as settings and archive spell them.
-const SOURCES: [&str; 5] = ["yahoo", "nasdaq", "sharesansar", "merolagani", "csv"];
+const SOURCES: [&str; 6] = ["yahoo", "nasdaq", "tiingo", "sharesansar", "merolagani", "csv"];
 /// What can be paused.
 pub(crate) const KINDS: [&str; 4] = ["step", "source", "exchange", "ticker"];
 /// Steps released per transaction after a resume.

@@ -133,7 +133,7 @@ pub enum Command {
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
-    /// Look at what a price source's pages say.
+    /// List the price sources, or look at what one's pages say.
     Source {
         #[command(subcommand)]
         what: crate::commands::source::Sources,

@@ -3,6 +3,8 @@
 use crate::data_folder::DataFolder;
 use crate::settings::Settings;
 use anyhow::Context;
+use api::{ConfiguredSource, Politeness};
+use market::Exchange;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,8 @@ pub struct Assembled {
     pub engine: Arc<Engine>,
     /// Archive, registry and cache.
     pub stores: Stores,
+    /// How fast the sources may be asked.
+    pub flow: Flow,
     /// Renders `/metrics`.
     pub metrics: Option<PrometheusHandle>,
     /// The data folder, when the store is embedded.
@@ -60,6 +64,7 @@ pub async fn assemble(
         reconcile_every: settings.reconcile_every,
         resend_after: settings.resend_after,
         worker: worker_name(),
+        start_jitter: settings.schedule_jitter,
         hold: settings.hold,
         ..EngineSettings::default()
     };
@@ -69,7 +74,8 @@ pub async fn assemble(
         while reconciler::reclaim(&engine, Abandoned::NotOf(engine.instance)).await? > 0 {}
         history(settings, &engine).begin_alone().await?;
     }
-    Ok(Assembled { engine, stores: Stores { db, cache }, metrics, folder })
+    let flow = flow(settings, &engine)?;
+    Ok(Assembled { engine, stores: Stores { db, cache }, flow, metrics, folder })
 }
 
 async fn market_clock(settings: &Settings, stop: &CancellationToken) -> anyhow::Result<Arc<dyn MarketClock>> {
@@ -103,6 +109,7 @@ pub struct Work {
 pub async fn work(
     engine: Arc<Engine>,
     stores: Stores,
+    flow: Flow,
     settings: Settings,
     work: Work,
     stop: CancellationToken,
@@ -133,7 +140,7 @@ pub async fn work(
         let workshop = Arc::new(Workshop {
             engine: engine.clone(),
             stores,
-            sources: workers::sources::build(&settings.sources, flow(&settings, &engine)?)?,
+            sources: workers::sources::build(&settings.sources, flow)?,
             compute: ComputePool::new(settings.cores),
             offline: settings.offline,
             history_days: settings.history_days,
@@ -153,6 +160,16 @@ pub async fn work(
     leases_stop.cancel();
     let _ = tokio::task::spawn_blocking(move || leases.join()).await;
     Ok(())
+}
+
+/// The sources as set, for people to see.
+pub fn politeness(settings: &Settings, flow: &Flow) -> Politeness {
+    let of = |exchange| {
+        let hosts = settings.sources.hosts(exchange).into_iter();
+        hosts.map(move |(id, host)| ConfiguredSource { id: id.to_owned(), exchange, host })
+    };
+    let sources = Exchange::ALL.into_iter().flat_map(of).collect();
+    Politeness { sources, limit: Some(settings.sources.limit), flow: Some(flow.clone()) }
 }
 
 /// Where old runs go.

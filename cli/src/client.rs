@@ -1,7 +1,7 @@
 //! How operator commands reach the product: always through the public API's types. Over HTTP to `api_url` or to the `up` that owns the data folder,
 //! or by calling the same API inside this process. Out come JSON documents, or the problem that the API answered.
 
-use crate::assemble::{Assembled, Work, assemble, history, work};
+use crate::assemble::{Assembled, Work, assemble, history, politeness, work};
 use crate::data_folder::{DataFolder, Taken};
 use crate::settings::Settings;
 use anyhow::Context;
@@ -104,12 +104,17 @@ impl Client {
             },
             false => None,
         };
-        let Assembled { engine, stores, folder, .. } = assemble(settings, folder, None, &stop).await?;
+        let Assembled { engine, stores, flow, folder, .. } = assemble(settings, folder, None, &stop).await?;
         let state = ApiState::new(engine.clone(), stores.clone(), env!("CARGO_PKG_VERSION"));
-        let state = ApiState { history: history(settings, &engine), time_limit, ..state };
+        let state = ApiState {
+            history: history(settings, &engine),
+            politeness: politeness(settings, &flow),
+            time_limit,
+            ..state
+        };
         let working = (working && settings.is_embedded()).then(|| {
             let what = Work { steps: workers::steps::CARRIED_OUT.to_vec(), schedules: false, migrates: true };
-            tokio::spawn(work(engine.clone(), stores.clone(), settings.clone(), what, stop.clone()))
+            tokio::spawn(work(engine.clone(), stores.clone(), flow, settings.clone(), what, stop.clone()))
         });
         Ok(Self { way: Way::Inside(api::app(state)), stop, working, stores: Some(stores), _folder: folder })
     }

@@ -13,6 +13,7 @@ mod telemetry;
 
 use args::{Args, Command};
 use clap::Parser;
+use commands::source::Sources;
 use settings::Settings;
 use std::process::ExitCode;
 
@@ -23,8 +24,8 @@ fn main() -> ExitCode {
         return ExitCode::from(1);
     }
     // It needs no settings, so wrong ones are no reason not to read a page.
-    if let Command::Source { what } = &args.command {
-        return match commands::source::run(what, args.json) {
+    if let Command::Source { what: Sources::Parse(asked) } = &args.command {
+        return match commands::source::parse(asked, args.json) {
             Ok(code) => ExitCode::from(code),
             Err(error) => {
                 eprintln!("retainai: {error:#}");
@@ -88,7 +89,8 @@ async fn dispatch(args: Args, settings: Settings) -> anyhow::Result<u8> {
         Command::Import { folder } => commands::import::run(&settings, &folder, json).await,
         Command::Keys { what } => commands::keys::run(&settings, what, json).await,
         Command::Doctor { online } => commands::doctor::run(&settings, online, json).await,
-        Command::Source { what } => commands::source::run(&what, json),
+        Command::Source { what: Sources::List } => commands::source::list(&settings, json).await,
+        Command::Source { what: Sources::Parse(asked) } => commands::source::parse(&asked, json),
         Command::Backtest(asked) => tokio::task::spawn_blocking(move || commands::backtest::run(&asked, json)).await?,
         Command::Config => commands::config::run(&settings, json),
         Command::Openapi => {

@@ -1,6 +1,6 @@
 //! The roles: which work a process does, and how it stops. SIGTERM or ctrl-c: finish or hand back the steps, then exit 0.
 
-use crate::assemble::{Assembled, Work, assemble, history, work};
+use crate::assemble::{Assembled, Work, assemble, history, politeness, work};
 use crate::data_folder::{DataFolder, Taken};
 use crate::settings::Settings;
 use crate::telemetry;
@@ -77,17 +77,18 @@ async fn serve(settings: Settings, what: Work, with_api: bool) -> anyhow::Result
     };
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let metrics = telemetry::start_metrics()?;
-    let Assembled { engine, stores, metrics, mut folder } =
+    let Assembled { engine, stores, flow, metrics, mut folder } =
         assemble(&settings, folder.take(), Some(metrics), &stop).await?;
     let history = history(&settings, &engine);
     let mut access = settings.access.clone();
     if with_api && access.keys {
         access.local_token = folder.as_ref().map(|_| api::local_token()).transpose()?;
     }
+    let politeness = politeness(&settings, &flow);
     let working = {
         let (engine, stores, stop) = (engine.clone(), stores.clone(), stop.clone());
         tokio::spawn(async move {
-            let worked = work(engine, stores, settings, what, stop.clone()).await;
+            let worked = work(engine, stores, flow, settings, what, stop.clone()).await;
             // A role that cannot work must not go on answering as if it did.
             stop.cancel();
             worked
@@ -102,7 +103,7 @@ async fn serve(settings: Settings, what: Work, with_api: bool) -> anyhow::Result
         }
         tracing::info!(address = format!("http://{address}"), "listening");
         let state = ApiState::new(engine.clone(), stores.clone(), env!("CARGO_PKG_VERSION"));
-        let app = api::app(ApiState { metrics, history, access, stop: stop.clone(), ..state });
+        let app = api::app(ApiState { metrics, history, politeness, access, stop: stop.clone(), ..state });
         api::serve(app, listener, stop.clone()).await?;
     }
     let worked = working.await?;

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
+use workers::sources::Key;
 use workflows::Keep;
 use workflows::flow::{Breaker, Limit};
 use workflows::plan::Step;
@@ -25,7 +26,7 @@ pub struct Spec {
     pub default: &'static str,
     /// What it means.
     pub help: &'static str,
-    /// Whether it may hold a password.
+    /// Whether it is a key, or an address that may hold a password.
     pub secret: bool,
 }
 
@@ -95,7 +96,7 @@ pub const SPECS: &[Spec] = &[
     spec(
         "nasdaq_sources",
         "yahoo,nasdaq",
-        "sources for NASDAQ in order, the next when one fails: yahoo, nasdaq (api.nasdaq.com), csv",
+        "sources for NASDAQ in order, the next when one fails: yahoo, nasdaq (api.nasdaq.com), tiingo (needs tiingo_key), csv",
     ),
     spec(
         "nepse_sources",
@@ -106,6 +107,8 @@ pub const SPECS: &[Spec] = &[
     spec("nasdaq_url", "https://api.nasdaq.com", "base address of the source nasdaq"),
     spec("sharesansar_url", "https://www.sharesansar.com", "base address of the ShareSansar source"),
     spec("merolagani_url", "https://merolagani.com", "base address of the merolagani source"),
+    spec("tiingo_url", "https://api.tiingo.com", "base address of the Tiingo source"),
+    secret("tiingo_key", "", "key of your account with Tiingo, for the source tiingo"),
     spec("csv_dir", "", "folder of the csv source, holding EXCHANGE/TICKER.csv"),
     spec("contact", "", "address put into the User-Agent, so that a site's owner can reach you"),
     spec(
@@ -126,6 +129,11 @@ pub const SPECS: &[Spec] = &[
         "for so long the first time, twice as long after each failed probe, seconds",
     ),
     spec("source_breaker_cool_down_cap_s", "900", "but never longer than this, seconds"),
+    spec(
+        "schedule_jitter_s",
+        "600",
+        "schedules fire up to so many seconds late, another bit each day and in each installation, so that not all of them come at once; 0: on time",
+    ),
     spec("history_days", "1500", "how many days of history a new ticker asks for"),
     spec(
         "history_dir",
@@ -216,6 +224,7 @@ pub struct Settings {
     pub offline: bool,
     pub market_clock_url: Option<String>,
     pub sources: workers::sources::SourceSettings,
+    pub schedule_jitter: Duration,
     pub history_days: u64,
     pub history_dir: Option<PathBuf>,
     pub keep: Keep,
@@ -402,6 +411,7 @@ fn build(values: BTreeMap<&'static str, Value>) -> Result<Settings, SettingsErro
         offline: r.parse("offline")?,
         market_clock_url: r.optional("market_clock_url"),
         sources: sources(&r)?,
+        schedule_jitter: Duration::from_secs(r.parse("schedule_jitter_s")?),
         history_days: r.at_least("history_days", 1)?,
         history_dir,
         keep: keep(&r)?,
@@ -481,6 +491,8 @@ fn sources(r: &Reader<'_>) -> Result<workers::sources::SourceSettings, SettingsE
         nasdaq_url: r.text("nasdaq_url").to_owned(),
         sharesansar_url: r.text("sharesansar_url").to_owned(),
         merolagani_url: r.text("merolagani_url").to_owned(),
+        tiingo_url: r.text("tiingo_url").to_owned(),
+        tiingo_key: r.optional("tiingo_key").map(Key::new),
         user_agent_contact: r.optional("contact"),
         limit: source_limit(r)?,
         csv_dir,
@@ -489,7 +501,7 @@ fn sources(r: &Reader<'_>) -> Result<workers::sources::SourceSettings, SettingsE
     for (key, exchange) in [("nasdaq_sources", Exchange::Nasdaq), ("nepse_sources", Exchange::Nepse)] {
         let named: Vec<String> = r.list(key)?;
         let known: &[&str] = match exchange {
-            Exchange::Nasdaq => &["yahoo", "nasdaq", "csv"],
+            Exchange::Nasdaq => &["yahoo", "nasdaq", "tiingo", "csv"],
             Exchange::Nepse => &["sharesansar", "merolagani", "csv"],
         };
         if let Some(unknown) = named.iter().find(|n| !known.contains(&n.as_str())) {
@@ -524,11 +536,10 @@ fn source_limit(r: &Reader<'_>) -> Result<Limit, SettingsError> {
 /// The value as it may be shown.
 pub fn masked(key: &str, text: &str) -> String {
     let secret = SPECS.iter().any(|s| s.key == key && s.secret);
-    match text {
-        "" => String::new(),
-        // A secret that is no address is nothing but secret.
-        text if secret && !text.contains("://") => "***".to_owned(),
-        text if secret => workflows::db::without_password(text),
-        text => text.to_owned(),
+    match secret && !text.is_empty() {
+        false => text.to_owned(),
+        // Of an address the password, of anything else all of it.
+        true if text.contains("://") => workflows::db::without_password(text),
+        true => "***".to_owned(),
     }
 }

@@ -180,7 +180,7 @@ pub struct Pausable {
     /// A step kind: scrape, finetune, cache, archive, cleanup.
     #[arg(long)]
     step: Option<Step>,
-    /// A price source: yahoo, nasdaq, sharesansar, merolagani, csv.
+    /// A price source: yahoo, nasdaq, tiingo, sharesansar, merolagani, csv.
     #[arg(long, value_parser = name)]
     source: Option<String>,
     /// An exchange: NASDAQ, NEPSE.

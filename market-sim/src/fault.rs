@@ -15,6 +15,8 @@ pub enum Site {
     Sharesansar,
     /// merolagani.
     Merolagani,
+    /// Tiingo.
+    Tiingo,
 }
 
 /// A kind of page of one of the sites.
@@ -35,6 +37,10 @@ pub enum Page {
     Detail,
     /// The same, posted back.
     Tab,
+    /// Tiingo's `/tiingo/daily/{symbol}`.
+    Meta,
+    /// Tiingo's `/tiingo/daily/{symbol}/prices`.
+    Prices,
 }
 
 /// What goes wrong.
@@ -69,6 +75,10 @@ pub enum FaultKind {
     GzipBomb,
     /// An answer that never ends.
     Endless,
+    /// A split is announced, but older closes are not on its level yet.
+    Lag,
+    /// The ticker is a fund, which api.nasdaq.com knows only among funds.
+    Fund,
     /// A challenge for browsers, with status 200.
     Challenge,
     /// The robots.txt that all sites share asks everybody to stay away.
@@ -110,10 +120,16 @@ impl Fault {
             FaultKind::TooMany | FaultKind::Broken | FaultKind::Slow | FaultKind::Truncate => true,
             FaultKind::GzipBomb | FaultKind::Endless | FaultKind::Challenge => true,
             FaultKind::Layout22 | FaultKind::Layout21 => page == Page::Today,
-            FaultKind::LayoutChanged => matches!(page, Page::Today | Page::Chart | Page::Quote | Page::Tab),
+            FaultKind::LayoutChanged => {
+                matches!(page, Page::Today | Page::Chart | Page::Quote | Page::Tab | Page::Prices)
+            }
             FaultKind::Csrf => matches!(page, Page::History | Page::Tab),
-            FaultKind::Stale | FaultKind::Empty => !matches!(page, Page::Company | Page::Detail),
-            FaultKind::WrongSymbol => matches!(page, Page::Chart | Page::Company | Page::Quote | Page::Detail),
+            FaultKind::Stale | FaultKind::Empty => !matches!(page, Page::Company | Page::Detail | Page::Meta),
+            FaultKind::WrongSymbol => {
+                matches!(page, Page::Chart | Page::Company | Page::Quote | Page::Detail | Page::Meta)
+            }
+            FaultKind::Lag => page == Page::Chart,
+            FaultKind::Fund => page == Page::Quote,
             FaultKind::None | FaultKind::Disallow => false,
         }
     }
@@ -185,7 +201,7 @@ mod tests {
         assert_eq!(fault, Fault::new(Site::Yahoo, FaultKind::TooMany).times(2));
         for kind in ["500", "slow", "layout22", "layout21", "layout_changed", "csrf", "stale", "empty", "wrong_symbol"]
             .iter()
-            .chain(&["gzip_bomb", "endless", "challenge", "truncate", "disallow"])
+            .chain(&["gzip_bomb", "endless", "challenge", "truncate", "disallow", "fund", "lag"])
         {
             let text = format!(r#"{{"site":"sharesansar","kind":"{kind}"}}"#);
             assert!(serde_json::from_str::<Fault>(&text).is_ok(), "{kind}");

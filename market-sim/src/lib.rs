@@ -8,14 +8,18 @@ mod fault;
 mod merolagani;
 mod nasdaq;
 mod nepse;
+mod pages;
 mod server;
 mod sharesansar;
+mod tiingo;
 mod world;
 mod yahoo;
 
 pub use clock::{ClockView, Move};
 pub use fault::{Fault, FaultKind, Page, Requests, Site};
 pub use nepse::DAILY_LIMIT;
+pub use pages::{SavedPage, saved_pages};
+pub use tiingo::TIINGO_KEY;
 pub use world::{Listing, Row, Split, World};
 
 use anyhow::{Context, ensure};

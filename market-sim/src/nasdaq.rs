@@ -19,6 +19,8 @@ const FEW: usize = 14;
 /// The query of a history request.
 #[derive(Debug, Default, Deserialize)]
 pub struct HistoryQuery {
+    /// `stocks` or `etf`.
+    pub assetclass: Option<String>,
     /// First day.
     pub fromdate: Option<NaiveDate>,
     /// Last day.
@@ -38,6 +40,10 @@ pub fn historical(
     let (Some(listing), Some(last)) = (world.find(EXCHANGE, symbol), world.last_closed_session(EXCHANGE, now)) else {
         return refusal();
     };
+    let class = if fault == Some(FaultKind::Fund) { "etf" } else { "stocks" };
+    if query.assetclass.as_deref() != Some(class) {
+        return refusal();
+    }
     let last = match fault {
         Some(FaultKind::Stale) => world.sessions(EXCHANGE).range(..last).next_back().copied().unwrap_or(last),
         _ => last,

@@ -6,6 +6,7 @@ use crate::{
     merolagani::{self, DetailForm, DetailQuery},
     nasdaq::{self, HistoryQuery},
     sharesansar::{self, HistoryForm},
+    tiingo::{self, PricesQuery},
     world::World,
     yahoo::{self, ChartQuery},
 };
@@ -100,6 +101,8 @@ pub(crate) fn routes(site: Arc<Sites>) -> impl IntoEndpoint {
         .at("/company-price-history", post(history))
         .at("/api/quote/:symbol/historical", get(quote))
         .at("/CompanyDetail.aspx", get(detail).post(tab))
+        .at("/tiingo/daily/:symbol", get(meta))
+        .at("/tiingo/daily/:symbol/prices", get(prices))
         .at("/robots.txt", get(robots))
         .at("/sim/clock", get(read_clock).post(move_clock))
         .at("/sim/fault", post(switch_fault))
@@ -178,6 +181,29 @@ async fn tab(
     let content_type = if partial { "text/plain; charset=utf-8" } else { "text/html; charset=utf-8" };
     answer(site, Site::Merolagani, Page::Tab, content_type, |fault| {
         (200, merolagani::post(&site.world, &query.symbol, &form, &site.token(0), partial, site.now(), fault))
+    })
+    .await
+}
+
+#[handler]
+async fn meta(Data(site): Shared<'_>, Path(symbol): Path<String>, request: &Request) -> Response {
+    answer(site, Site::Tiingo, Page::Meta, "application/json", |fault| {
+        let refused = tiingo::refused(request.header(header::AUTHORIZATION));
+        refused.unwrap_or_else(|| tiingo::meta(&site.world, &symbol, fault))
+    })
+    .await
+}
+
+#[handler]
+async fn prices(
+    Data(site): Shared<'_>,
+    Path(symbol): Path<String>,
+    Query(query): Query<PricesQuery>,
+    request: &Request,
+) -> Response {
+    answer(site, Site::Tiingo, Page::Prices, "application/json", |fault| {
+        let refused = tiingo::refused(request.header(header::AUTHORIZATION));
+        refused.unwrap_or_else(|| tiingo::prices(&site.world, &symbol, &query, site.now(), fault))
     })
     .await
 }

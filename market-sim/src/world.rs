@@ -82,6 +82,11 @@ impl World {
         Ok(Self { listings, nasdaq_sessions, nepse_sessions })
     }
 
+    /// One more ticker.
+    pub(crate) fn add(&mut self, listing: Listing) {
+        self.listings.push(listing);
+    }
+
     /// Every ticker there is.
     pub fn listings(&self) -> &[Listing] {
         &self.listings

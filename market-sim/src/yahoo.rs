@@ -44,7 +44,9 @@ pub fn chart(
     let (from, until) = bounds(query, now);
     let mut series = Columns::default();
     if fault != Some(FaultKind::Empty) {
-        series.fill(listing, rows, now, from, until);
+        // A split of the last month is not yet applied to what came before it.
+        let splits_until = if fault == Some(FaultKind::Lag) { now - Days::new(30) } else { now };
+        series.fill(listing, rows, (now, splits_until), from, until);
     }
     let mut result = json!({ "meta": meta(world, listing, rows, now, fault), "indicators": series.indicators() });
     if !series.timestamps.is_empty() {
@@ -80,7 +82,15 @@ struct Columns {
 }
 
 impl Columns {
-    fn fill(&mut self, listing: &Listing, rows: &[Row], now: DateTime<Utc>, from: i64, until: i64) {
+    /// The rows as of now, with the splits applied that were in effect by the second instant.
+    fn fill(
+        &mut self,
+        listing: &Listing,
+        rows: &[Row],
+        (now, splits_until): (DateTime<Utc>, DateTime<Utc>),
+        from: i64,
+        until: i64,
+    ) {
         let null_days: Vec<NaiveDate> =
             NULL_DAYS.iter().filter_map(|(y, m, d)| NaiveDate::from_ymd_opt(*y, *m, *d)).collect();
         let mut last: Option<NaiveDate> = None;
@@ -94,7 +104,7 @@ impl Columns {
             last = Some(row.session);
             if (from..until).contains(&opens_at(EXCHANGE, row.session).timestamp()) {
                 let (timestamp, row) = as_of(row, now);
-                self.push(timestamp, Some(&row), shares_at(listing, row.session, now));
+                self.push(timestamp, Some(&row), shares_at(listing, row.session, splits_until));
             }
         }
     }
@@ -149,7 +159,7 @@ fn split_events(listing: &Listing, now: DateTime<Utc>, from: i64, until: i64) ->
     for split in &listing.splits {
         let opened = opens_at(EXCHANGE, split.session);
         if opened <= now && (from..until).contains(&opened.timestamp()) {
-            let event = json!({ "date": opened.timestamp(), "numerator": split.shares, "denominator": 1.0,
+            let event = json!({ "date": opened.timestamp(), "numerator": split.shares, "denominator": "1",
                 "splitRatio": format!("{}:1", split.shares) });
             events.insert(opened.timestamp().to_string(), event);
         }

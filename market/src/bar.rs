@@ -57,7 +57,7 @@ pub enum BarFault {
     /// No close.
     #[error("the close is missing")]
     NoClose,
-    /// NaN, infinite, zero or negative.
+    /// NaN, infinite, zero, negative, or too large for its decimals.
     #[error("the {field} {value} is not a price")]
     NotAPrice {
         /// Which column.
@@ -73,10 +73,15 @@ pub enum BarFault {
         /// The low as given.
         low: f64,
     },
-    /// Negative or not finite.
+    /// Negative, not finite, or more than there can be.
     #[error("the volume {0} is not a number of shares")]
     Volume(f64),
 }
+
+/// Beyond this an f64 does not hold four decimals any more. Adjusted prices of securities that were merged again and again come near it.
+const LARGEST_PRICE: f64 = 1e11;
+/// No session has seen a millionth of this.
+const LARGEST_VOLUME: f64 = 1e15;
 
 /// Rounds to the four decimals in which prices are kept. Sources carry float32 noise (268.80999755859375).
 pub fn round4(value: f64) -> f64 {
@@ -106,7 +111,7 @@ impl RawBar {
             above && below
         });
         let volume = match self.volume {
-            Some(v) if !v.is_finite() || v < 0.0 => return Err(BarFault::Volume(v)),
+            Some(v) if !(0.0..=LARGEST_VOLUME).contains(&v) => return Err(BarFault::Volume(v)),
             other => other.map(round4),
         };
         let ltp = price("ltp", self.ltp).ok().flatten();
@@ -118,7 +123,7 @@ impl RawBar {
 fn price(field: &'static str, value: Option<f64>) -> Result<Option<f64>, BarFault> {
     match value {
         None => Ok(None),
-        Some(v) if v.is_finite() && round4(v) > 0.0 => Ok(Some(round4(v))),
+        Some(v) if v <= LARGEST_PRICE && round4(v) > 0.0 => Ok(Some(round4(v))),
         Some(value) => Err(BarFault::NotAPrice { field, value }),
     }
 }
@@ -134,12 +139,13 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_price() {
-        for bad in [f64::NAN, f64::INFINITY, 0.0, -1.0, 1e-9] {
+        for bad in [f64::NAN, f64::INFINITY, 0.0, -1.0, 1e-9, 1.1e11, 1e33] {
             assert!(matches!(raw(bad).check(), Err(BarFault::NotAPrice { field: "close", .. })), "{bad}");
         }
         assert_eq!(RawBar { close: None, ..raw(1.0) }.check(), Err(BarFault::NoClose));
         assert_eq!(RawBar { session: None, ..raw(1.0) }.check(), Err(BarFault::NoSession));
         assert_eq!(RawBar { volume: Some(-1.0), ..raw(1.0) }.check(), Err(BarFault::Volume(-1.0)));
+        assert_eq!(RawBar { volume: Some(1e16), ..raw(1.0) }.check(), Err(BarFault::Volume(1e16)));
         let crossed = RawBar { high: Some(1.0), low: Some(2.0), ..raw(1.5) };
         assert!(matches!(crossed.check(), Err(BarFault::Crossed { .. })));
     }

@@ -1,6 +1,6 @@
 //! What one fetch from one source yielded for one ticker: sound bars, corporate actions, and where they came from.
 
-use crate::{Bar, Factor, Ticker};
+use crate::{Bar, Factor, Split, Ticker};
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,9 @@ pub struct Batch {
     pub bars: Vec<Bar>,
     /// Corporate actions that the source announced or that its published previous closes show.
     pub factors: Vec<Factor>,
+    /// Splits that the source announced beside them. Its closes have them applied: they explain a restated history, and are no factors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub splits: Vec<Split>,
     /// The newest session that the source itself claims to know (page date, last row), final or not.
     pub page_session: Option<NaiveDate>,
     /// Rows refused, each with its reason in words.

@@ -61,21 +61,15 @@ pub fn parse_bars_csv(text: &str) -> Result<ParsedCsv, CsvFault> {
 
 /// The same rows as they stand in the file, in its order: numbers are read, nothing is judged.
 pub fn parse_rows_csv(text: &str) -> Result<(Vec<Row>, Vec<CsvFault>), CsvFault> {
-    let mut reader = csv::ReaderBuilder::new()
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .from_reader(text.trim_start_matches('\u{feff}').as_bytes());
-    let headers = header(&mut reader)?;
+    let mut records = Records::of(text);
+    let headers = records.header()?;
     let find = |name: &str| headers.iter().position(|h| h == name);
     let need = |name: &str| find(name).ok_or_else(|| missing_column(name, &headers));
     let (date_at, close_at) = (need("date")?, need("close")?);
     let columns = [("open", find("open")), ("high", find("high")), ("low", find("low")), ("volume", find("volume"))];
     let (mut rows, mut refused) = (Vec::new(), Vec::new());
-    for record in reader.records() {
-        match record
-            .map_err(|e| unreadable(&e))
-            .and_then(|row| read_row(&row, headers.len(), date_at, close_at, &columns))
-        {
+    for record in records {
+        match record.and_then(|row| read_row(&row, headers.len(), date_at, close_at, &columns)) {
             Ok(row) => rows.push(row),
             Err(fault) => refused.push(fault),
         }
@@ -86,17 +80,14 @@ pub fn parse_rows_csv(text: &str) -> Result<(Vec<Row>, Vec<CsvFault>), CsvFault>
 /// Reads `ticker,date,…,factor,…` and, where it is there, `announced_at`: an instant (RFC 3339), or a day, which means its close. Tickers belong to
 /// `exchange`.
 pub fn parse_factors_csv(exchange: Exchange, text: &str) -> Result<(Vec<FactorRow>, Vec<CsvFault>), CsvFault> {
-    let mut reader = csv::ReaderBuilder::new()
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .from_reader(text.trim_start_matches('\u{feff}').as_bytes());
-    let headers = header(&mut reader)?;
+    let mut records = Records::of(text);
+    let headers = records.header()?;
     let need = |name: &str| headers.iter().position(|h| h == name).ok_or_else(|| missing_column(name, &headers));
     let (ticker_at, date_at, factor_at) = (need("ticker")?, need("date")?, need("factor")?);
     let announced_at = headers.iter().position(|h| h == "announced_at");
     let (mut rows, mut refused) = (Vec::new(), Vec::new());
-    for record in reader.records() {
-        let read = record.map_err(|e| unreadable(&e)).and_then(|row| {
+    for record in records {
+        let read = record.and_then(|row| {
             let line = line_of(&row);
             let cell = |at: usize| row.get(at).unwrap_or("");
             let ticker = Ticker::new(exchange, cell(ticker_at)).map_err(|e| fault(line, "ticker", &e))?;
@@ -136,9 +127,78 @@ pub fn write_bars_csv(bars: &[Bar]) -> String {
     text
 }
 
-fn header(reader: &mut csv::Reader<&[u8]>) -> Result<Vec<String>, CsvFault> {
-    let headers = reader.headers().map_err(|e| unreadable(&e))?;
-    Ok(headers.iter().map(|h| h.to_ascii_lowercase()).collect())
+/// The records of a file, without its header.
+struct Records<'a> {
+    text: &'a str,
+    reader: csv::Reader<&'a [u8]>,
+    /// Where something follows a closing quote, ascending: the reader would take it for a part of the cell, and `"1,011.50"2` for a number.
+    strays: Vec<u64>,
+}
+
+impl<'a> Records<'a> {
+    fn of(text: &'a str) -> Self {
+        let text = text.trim_start_matches('\u{feff}');
+        let reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
+        Self { text, reader, strays: strays(text) }
+    }
+
+    fn header(&mut self) -> Result<Vec<String>, CsvFault> {
+        let headers = self.reader.headers().map_err(|e| unreadable(&e))?;
+        Ok(headers.iter().map(|h| h.to_ascii_lowercase()).collect())
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<csv::StringRecord, CsvFault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let before = self.reader.position().clone();
+        let begins = before.byte();
+        let mut record = csv::StringRecord::new();
+        match self.reader.read_record(&mut record) {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => return Some(Err(unreadable(&error))),
+        }
+        // Of CR and LF at the end of the record before, the reader has counted the first only.
+        if usize::try_from(begins).is_ok_and(|at| self.text.as_bytes().get(at) == Some(&b'\n')) {
+            let mut position = before;
+            position.set_line(position.line() + 1);
+            record.set_position(Some(position));
+        }
+        let (from, ends) = (self.strays.partition_point(|at| *at < begins), self.reader.position().byte());
+        let spoilt = self.strays.get(from).is_some_and(|at| *at < ends);
+        Some(if spoilt {
+            Err(fault(line_of(&record), "row", &"something follows a closing quote within a cell"))
+        } else {
+            Ok(record)
+        })
+    }
+}
+
+/// Where the text goes on after a closing quote although the cell does not end there.
+fn strays(text: &str) -> Vec<u64> {
+    enum At {
+        Start,
+        Plain,
+        Quoted,
+        Closed,
+    }
+    let (mut at, mut found) = (At::Start, Vec::new());
+    for (offset, byte) in (0..).zip(text.bytes()) {
+        at = match (at, byte) {
+            (At::Start, b'"') | (At::Closed, b'"') => At::Quoted,
+            (At::Quoted, b'"') => At::Closed,
+            (At::Quoted, _) => At::Quoted,
+            (_, b',' | b'\r' | b'\n') => At::Start,
+            (At::Closed, _) => {
+                found.push(offset);
+                At::Plain
+            }
+            _ => At::Plain,
+        };
+    }
+    found
 }
 
 fn read_row(
@@ -216,6 +276,23 @@ fn unreadable(error: &csv::Error) -> CsvFault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_follows_a_closing_quote_is_no_part_of_a_number() {
+        let text = "\u{feff}date,close,volume\r\n2024-01-02,\"1,011.50\"2,5\r\n2024-01-03,\"1,011.50\",5\r\n2024-01-04,7\"\"1,5\r\n\"2024-01-05\" ,8,5\n2024-01-08,\"9\",\"1\n\"\n";
+        let parsed = parse_bars_csv(text).unwrap();
+        assert_eq!(parsed.bars.iter().map(|bar| bar.close).collect::<Vec<_>>(), [1011.5, 9.0]);
+        assert_eq!(
+            parsed.refused.iter().map(|fault| fault.line).collect::<Vec<_>>(),
+            [2, 4, 5],
+            "{:?}",
+            parsed.refused
+        );
+        assert_eq!(parsed.refused[0].reason, "something follows a closing quote within a cell");
+        let factors = "ticker,date,factor\nNABIL,2024-01-02,\"0.8\"9\nNABIL,2024-01-03,\"0.8\"\n";
+        let (rows, refused) = parse_factors_csv(Exchange::Nepse, factors).unwrap();
+        assert_eq!((rows.len(), refused.len()), (1, 1), "{refused:?}");
+    }
 
     #[test]
     fn good_rows_count_beside_bad_ones() {

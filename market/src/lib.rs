@@ -14,6 +14,7 @@ mod number;
 mod record;
 mod series;
 mod session;
+mod split;
 mod ticker;
 pub mod validate;
 
@@ -31,6 +32,7 @@ pub use number::{NumberFault, parse_number};
 pub use record::{Scored, Sums};
 pub use series::{Factor, Series, SeriesFault};
 pub use session::{TargetBasis, final_at, is_final, latest_final_session, next_session};
+pub use split::{Split, explaining, lagging, split_adjusted};
 pub use ticker::{Ticker, TickerFault};
 
 /// The look-back of every recipe: how many sessions one window shows the model.

@@ -34,6 +34,8 @@ pub struct EngineSettings {
     pub worker: String,
     /// Where ids and jitter come from.
     pub chance: Chance,
+    /// Schedules fire up to so much later than their time, another bit each day and in each installation.
+    pub start_jitter: Duration,
     /// A test aid: attempts of this step hold still for so long between their work and their completion.
     pub hold: Option<(Step, Duration)>,
 }
@@ -46,6 +48,7 @@ impl Default for EngineSettings {
             resend_after: Duration::from_secs(5),
             worker: "worker".to_owned(),
             chance: Chance::default(),
+            start_jitter: Duration::ZERO,
             hold: None,
         }
     }

@@ -84,8 +84,8 @@ pub struct Plan {
     pub closes: bool,
 }
 
-/// What the same question would answer again: a page that changed, a ticker that is not there, an answer about another security.
-const PAGE_FAULTS: &[&str] = &["not_found", "blocked", "layout_changed", "identity"];
+/// What the same question would answer again: a page that changed, a ticker that is not there, an answer about another security, a wrong key, another site.
+const PAGE_FAULTS: &[&str] = &["not_found", "blocked", "layout_changed", "identity", "key", "moved"];
 /// Arithmetic that failed on these numbers fails on them again.
 const ARITHMETIC: &[&str] = &["arithmetic"];
 /// What a platform has refused for good.

@@ -4,6 +4,8 @@
 use crate::ledger::{CatchUp, ScheduleRow};
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Utc, Weekday};
 use market::Exchange;
+use std::time::Duration;
+use uuid::Uuid;
 
 /// A schedule without a last tick, or one long asleep, never reaches back further.
 const FURTHEST_BACK_DAYS: u64 = 30;
@@ -29,6 +31,15 @@ pub fn due_sessions(schedule: &ScheduleRow, last: Option<NaiveDate>, now: DateTi
         (CatchUp::Skip, _) => due.into_iter().rev().take(1).filter(|day| now - fires_at(*day) <= SKIP_AFTER).collect(),
         (CatchUp::Latest | CatchUp::All, _) => due.into_iter().rev().take(1).collect(),
     }
+}
+
+/// How much later than its time a schedule fires on a day, below `most`: not every installation may come to a source at the same second. The
+/// same for every replica and every look, another one each day.
+pub fn start_delay(installation: Uuid, schedule: &str, day: NaiveDate, most: Duration) -> TimeDelta {
+    let name = format!("{schedule}|{day}");
+    let drawn = u128::from_be_bytes(*Uuid::new_v5(&installation, name.as_bytes()).as_bytes()) & u128::from(u32::MAX);
+    let share = drawn as f64 / (f64::from(u32::MAX) + 1.0);
+    TimeDelta::from_std(most.mul_f64(share)).unwrap_or_default()
 }
 
 /// The instant of a time of day in the exchange's zone. A time that the clocks skip is the same time after the change, one that they show
@@ -129,6 +140,22 @@ mod tests {
 
     fn days(texts: &[&str]) -> Vec<NaiveDate> {
         texts.iter().map(|t| t.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_delay_of_a_start_is_the_same_for_all_replicas_and_another_each_day() {
+        let most = Duration::from_secs(600);
+        let delay = |installation: u128, day: u32| {
+            start_delay(Uuid::from_u128(installation), "daily", NaiveDate::from_ymd_opt(2026, 3, day).unwrap(), most)
+        };
+        let drawn: Vec<TimeDelta> = (1..=31).flat_map(|day| [delay(1, day), delay(2, day)]).collect();
+        assert!(drawn.iter().all(|delay| *delay >= TimeDelta::zero() && *delay < TimeDelta::seconds(600)), "{drawn:?}");
+        assert!(
+            drawn.iter().max() > Some(&TimeDelta::seconds(450)) && drawn.iter().min() < Some(&TimeDelta::seconds(150))
+        );
+        assert_eq!(delay(1, 4), delay(1, 4));
+        let day = NaiveDate::from_ymd_opt(2026, 3, 4).unwrap();
+        assert_eq!(start_delay(Uuid::from_u128(1), "daily", day, Duration::ZERO), TimeDelta::zero());
     }
 
     #[test]

@@ -5,9 +5,9 @@ use crate::db::StoreResult;
 use crate::engine::Engine;
 use crate::ledger::{self, CatchUp, NewRun, Overlap, ScheduleRow, TickRow, TickState};
 use crate::plan::{Plan, TICKER, priority};
-use crate::schedule::due_sessions;
+use crate::schedule::{due_sessions, start_delay};
 use crate::subject::Subject;
-use chrono::NaiveTime;
+use chrono::{NaiveTime, TimeDelta};
 use market::{Exchange, Ticker};
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,9 +59,16 @@ pub async fn schedule(engine: Arc<Engine>, offline: bool, stop: CancellationToke
 pub async fn look(engine: &Arc<Engine>, offline: bool) -> StoreResult<()> {
     let schedules = engine.ledger.schedules().await?;
     let now = engine.market_clock.now();
+    let most = engine.settings.start_jitter;
+    let installation = match engine.ledger.db().filter(|_| !most.is_zero()) {
+        Some(db) => Some(db.installation().await?),
+        None => None,
+    };
     for row in &schedules {
         let last = engine.ledger.last_tick(&row.id).await?;
-        for session in due_sessions(row, last, now) {
+        let today = now.with_timezone(&row.exchange.zone()).date_naive();
+        let delay = installation.map_or(TimeDelta::zero(), |id| start_delay(id, &row.id, today, most));
+        for session in due_sessions(row, last, now - delay) {
             if engine.ledger.open_tick(&row.id, session, false, "its time has come", engine.ledger.now()).await? {
                 tracing::info!(schedule = row.id, %session, "a schedule is due");
             }

@@ -18,6 +18,7 @@ mod replays;
 mod runs;
 mod schedules;
 mod shell;
+mod sources;
 mod tickers;
 
 use api::{ApiState, App};

@@ -125,6 +125,7 @@ fn the_factors_are_found_from_published_previous_closes() {
             now: "2026-11-20T23:00:00Z".parse().unwrap(),
             bars: &[],
             factors: &[],
+            splits: &[],
             sessions: &sessions,
             pending: &[],
             dismissed: &[],

@@ -1,7 +1,10 @@
-//! `retainai source parse`: what we would read from a saved page. In come a source and a file, out go rows, or why there are none. It
-//! needs no store, no network and no settings.
+//! `retainai source list`: the sources and how they stand, from the API. `retainai source parse`: what we would read from a saved page; in come a
+//! source and a file, out go rows, or why there are none, with no store, no network and no settings.
 
-use crate::output::{outln, print_json, table};
+use super::failed;
+use crate::client::Client;
+use crate::output::{items_table, outln, print_json, table};
+use crate::settings::Settings;
 use market::{Bar, Exchange, Ticker};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -13,6 +16,8 @@ const FILE_LIMIT: u64 = 64 * 1024 * 1024;
 /// What to do with sources.
 #[derive(Debug, clap::Subcommand)]
 pub enum Sources {
+    /// List the price sources in order, with pace, budget, breaker, last success and last failure of each host.
+    List,
     /// Show what would be read from a saved page; exit 1 when it would be refused.
     Parse(Asked),
 }
@@ -20,7 +25,7 @@ pub enum Sources {
 /// Which page, of whom.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Asked {
-    /// Whose page: yahoo, nasdaq, sharesansar, merolagani or csv.
+    /// Whose page: yahoo, nasdaq, tiingo, sharesansar, merolagani or csv.
     #[arg(long, value_name = "ID", value_parser = saved_page::SOURCES)]
     source: String,
     /// The saved page; its kind is recognised.
@@ -31,9 +36,40 @@ pub struct Asked {
     ticker: Option<String>,
 }
 
+/// Lists them.
+pub async fn list(settings: &Settings, as_json: bool) -> anyhow::Result<u8> {
+    crate::telemetry::start_logging(settings, true)?;
+    let client = Client::connect(settings, false).await?;
+    let answer = client.get("/v1/sources").await;
+    client.close().await?;
+    let answer = answer?;
+    if !answer.is_ok() {
+        return failed(&answer, as_json);
+    }
+    match as_json {
+        true => print_json(&answer.body)?,
+        false => outln!("{}", items_table(&LISTED, &answer.body)),
+    }
+    Ok(0)
+}
+
+const LISTED: [&str; 12] = [
+    "exchange",
+    "order",
+    "id",
+    "host",
+    "paused",
+    "pause_ms",
+    "used_today",
+    "left_today",
+    "breaker",
+    "last_success_at",
+    "last_error_at",
+    "last_error",
+];
+
 /// Reads the page.
-pub fn run(what: &Sources, as_json: bool) -> anyhow::Result<u8> {
-    let Sources::Parse(asked) = what;
+pub fn parse(asked: &Asked, as_json: bool) -> anyhow::Result<u8> {
     let ticker = match asked.ticker() {
         Ok(ticker) => ticker,
         Err(why) => {

@@ -41,6 +41,7 @@ impl Child {
             .env("RETAINAI_MEROLAGANI_URL", sim.base_url())
             .env("RETAINAI_TICKERS", tickers.join(","))
             .env("RETAINAI_SCRAPE_PAUSE_MS", "0")
+            .env("RETAINAI_SCHEDULE_JITTER_S", "0")
             .env("RETAINAI_SOURCE_DAILY_BUDGET", "0")
             // The demo shows every step at every session; in earnest a model is continued every five.
             .env("RETAINAI_FINETUNE_EVERY", "1")

@@ -71,7 +71,7 @@ pub(super) fn doubt_announced(known: &Known<'_>, judged: &mut Judged) {
         if days <= LONGEST_GAP_DAYS || !fresh.contains(&bar.session) {
             continue;
         }
-        for factor in known.factors.iter().filter(acts) {
+        for factor in known.factors.iter().filter(acts).filter(|factor| factor.factor != 1.0) {
             let why = format!(
                 "the action of {} by {} was announced, but the bar before it is of {}, {days} days earlier: it may hold what happened in between",
                 factor.session, factor.factor, before.session
@@ -79,6 +79,24 @@ pub(super) fn doubt_announced(known: &Known<'_>, judged: &mut Judged) {
             judged.findings.push(Finding::about(Rule::UnsureAction, factor.session, why));
         }
     }
+}
+
+/// Corporate actions that a restated history has applied to the past: from now on they stand as 1, or they would act twice. That it has applied
+/// one shows in the rows: across its session they change by so much less than the archived ones do.
+pub(super) fn applied(known: &Known<'_>, judged: &Judged) -> Vec<Factor> {
+    if judged.restated.is_none() {
+        return Vec::new();
+    }
+    let across = |bars: &[Bar], action: &Factor| {
+        let at = bars.partition_point(|bar| bar.session < action.session);
+        Some(bars.get(at)?.close / bars[at.checked_sub(1)?].close)
+    };
+    let acts_twice = |action: &&Factor| {
+        let changes = across(&judged.accepted, action).zip(across(known.bars, action));
+        action.factor != 1.0
+            && changes.is_some_and(|(now, then)| (now * action.factor / then - 1.0).abs() <= 2.0 * SAME_CLOSE)
+    };
+    known.factors.iter().filter(acts_twice).map(|action| Factor { factor: 1.0, ..*action }).collect()
 }
 
 /// What is missing between two bars of a ticker, in words.

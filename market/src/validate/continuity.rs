@@ -67,7 +67,11 @@ impl Line<'_> {
                 (false, None) => self.leave(bar, *from, &why, judged),
                 (_, second) => {
                     let said = second.unwrap_or_else(|| "the next session goes on from it".to_owned());
-                    let finding = format!("{why}; {said}, but nobody announced an action");
+                    let announced = match self.known.splits.iter().find(|split| split.session == bar.session) {
+                        Some(split) => format!("and the announced split, {split}, is of another size"),
+                        None => "but nobody announced an action".to_owned(),
+                    };
+                    let finding = format!("{why}; {said}, {announced}");
                     judged.findings.push(Finding::of(Rule::Unannounced, &self.row(bar), finding));
                     self.keep(bar, *from, judged, last.as_ref().map(|(last, _)| last));
                     last = Some((*bar, *from));

@@ -13,7 +13,7 @@ pub use overlap::{Overlap, compare};
 pub use row::range_limit;
 pub use rule::{Finding, Rule, Severity, UnknownRule};
 
-use crate::{Bar, Exchange, Factor, RawBar};
+use crate::{Bar, Exchange, Factor, RawBar, Split, explaining};
 use chrono::{DateTime, NaiveDate, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -54,6 +54,8 @@ pub struct Known<'a> {
     pub bars: &'a [Bar],
     /// Corporate actions that somebody announced.
     pub factors: &'a [Factor],
+    /// Splits that the source announces beside the rows, ascending; the rows have them applied.
+    pub splits: &'a [Split],
     /// Sessions of the exchange that were seen in any ticker's data, ascending.
     pub sessions: &'a [NaiveDate],
     /// What waits in the quarantine.
@@ -111,7 +113,16 @@ pub fn judge(known: &Known<'_>, rows: &[Row]) -> Judged {
             return set_aside_whole(judged, Rule::Disagrees, why);
         }
         Overlap::Restated(factor) => {
-            let why = format!("older closes were all multiplied by {factor:.4}: the history is taken anew");
+            let why = match explaining(known.splits, factor) {
+                Some(splits) => format!(
+                    "older closes were all multiplied by {factor:.4}, as the split says that {} announces ({}): the history is taken anew",
+                    known.source,
+                    splits.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+                ),
+                None => format!(
+                    "older closes were all multiplied by {factor:.4}, and no split was announced: the history is taken anew"
+                ),
+            };
             judged.findings.push(Finding::about(Rule::Restated, all[0].session, why));
             judged.restated = Some(factor);
         }
@@ -124,6 +135,7 @@ pub fn judge(known: &Known<'_>, rows: &[Row]) -> Judged {
     if let Some(why) = actions::find(known, &mut judged) {
         return set_aside_whole(judged, Rule::Disagrees, why);
     }
+    judged.factors.extend(actions::applied(known, &judged));
     actions::doubt_announced(known, &mut judged);
     name_idle_runs(&mut judged);
     judged.findings.sort_by_key(|finding| (finding.row.line, finding.row.raw.session));

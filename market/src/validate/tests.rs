@@ -28,6 +28,7 @@ fn nepse() -> Known<'static> {
         now,
         bars: &[],
         factors: &[],
+        splits: &[],
         sessions: &[],
         pending: &[],
         dismissed: &[],
@@ -137,6 +138,25 @@ fn a_restated_history_is_taken_whole() {
     assert_eq!((closes(&judged).len(), judged.restated, rules(&judged)), (4, Some(0.5), vec!["restated"]));
     let in_part = judge(&Known { bars: &archived, ..nepse() }, &[row(1, 44.45), row(2, 44.5), row(3, 44.9)]);
     assert_eq!((closes(&in_part), rules(&in_part)), (vec![], vec!["disagrees"]));
+}
+
+#[test]
+fn an_announced_split_explains_a_restated_history_and_undoes_the_action_that_stood_for_it() {
+    let archived = bars(&[88.2, 88.9, 89.0]);
+    let split = |n: u64, shares: f64| Split { session: day(n), shares };
+    let told = |splits: &[Split]| {
+        let known = Known { bars: &archived, splits, exchange: Exchange::Nasdaq, source: "yahoo", ..nepse() };
+        judge(&known, &rows(&[44.1, 44.45, 44.5, 44.9])).findings[0].why.clone()
+    };
+    assert!(told(&[split(3, 2.0)]).contains("as the split says that yahoo announces (2 for 1 on 2024-01-04)"));
+    assert!(told(&[split(3, 3.0)]).contains("no split was announced"));
+    // As traded, with an action for the old split; then a second split restates all of it.
+    let raw = bars(&[&[400.0, 410.0][..], &[103.0; 11]].concat());
+    let factors = [Factor { session: day(2), factor: 0.25 }, Factor { session: day(7), factor: 0.9 }];
+    let known = Known { bars: &raw, factors: &factors, exchange: Exchange::Nasdaq, ..nepse() };
+    let judged = judge(&known, &rows(&[&[50.0, 51.25][..], &[51.5; 11]].concat()));
+    let undone = Factor { session: day(2), factor: 1.0 };
+    assert_eq!((judged.restated, judged.factors), (Some(0.5), vec![undone]), "of the other it tells nothing");
 }
 
 #[test]

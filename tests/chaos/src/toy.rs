@@ -89,6 +89,7 @@ fn batch(claim: &Claim) -> Result<Batch, String> {
         source: "csv".to_owned(),
         bars: vec![bar.check().map_err(|fault| fault.to_string())?],
         factors: Vec::new(),
+        splits: Vec::new(),
         page_session: Some(claim.session),
         refused: Vec::new(),
         fetched_at: DateTime::UNIX_EPOCH,

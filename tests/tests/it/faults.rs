@@ -60,6 +60,11 @@ async fn the_second_source_stands_in_for_the_first() {
         );
     }
     assert_eq!(installation.number("select count(*) from run where state = 'failed'").await, 0);
+    let listed = installation.retainai(&["source", "list", "--json"]).output(LIMIT).await;
+    let listed = listed.json();
+    let yahoo = listed["items"].as_array().unwrap().iter().find(|item| item["id"] == "yahoo").unwrap();
+    assert_eq!((&yahoo["last_error"], &yahoo["order"]), (&json!("blocked"), &json!(1)), "{listed:#}");
+    assert!(yahoo["last_success_at"].is_string() && yahoo["used_today"].as_u64() > Some(0), "{yahoo:#}");
     // And back again.
     installation.fault(json!({ "site": "yahoo", "kind": "none" })).await;
     installation.fault(json!({ "site": "sharesansar", "kind": "none" })).await;
@@ -152,6 +157,7 @@ async fn bad_usage_exits_2_and_says_why() {
     let masked = process::retainai(["config", "--json"])
         .env("RETAINAI_DATABASE_URL", "postgres://me:hunter2@db/x")
         .env("RETAINAI_REDIS_URL", "redis://:hunter2@cache")
+        .env("RETAINAI_TIINGO_KEY", "hunter2")
         .output(Duration::from_secs(20))
         .await;
     assert!(masked.code == Some(0) && !masked.stdout.contains("hunter2"), "{masked:#?}");

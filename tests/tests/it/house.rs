@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which of our crates each of our crates may build on.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("market", &["kernel"]),
     ("kernel", &[]),
     ("forecast", &["market", "kernel"]),
@@ -20,6 +20,8 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("bench-engine", &["market", "workflows"]),
     // It measures training and answering beside candle, PyTorch and Keras; nobody builds on it.
     ("bench-forecast", &["market", "kernel", "forecast"]),
+    // It measures our page parsers beside pandas and lxml, on pages of the stand-in exchanges; nobody builds on it.
+    ("bench-sources", &["market", "market-sim", "workers"]),
     // It puts the engine and the API on stage with toy bodies, and harms them; nobody builds on it.
     ("chaos", &["market", "workflows", "api", "product-tests"]),
 ];

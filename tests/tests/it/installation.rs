@@ -66,6 +66,7 @@ impl Installation {
             ("RETAINAI_MEROLAGANI_URL", market_url.clone()),
             ("RETAINAI_TICKERS", tickers.join(",")),
             ("RETAINAI_SCRAPE_PAUSE_MS", "0".to_owned()),
+            ("RETAINAI_SCHEDULE_JITTER_S", "0".to_owned()),
             ("RETAINAI_FINETUNE_EVERY", "1".to_owned()),
             ("RETAINAI_LEASE_MS", "1500".to_owned()),
             ("RETAINAI_RECONCILE_MS", "100".to_owned()),

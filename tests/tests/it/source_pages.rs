@@ -26,6 +26,7 @@ async fn every_kind_of_page_becomes_rows_of_one_shape() {
     for (source, name, exchange) in [
         ("yahoo", "chart.json", "NASDAQ"),
         ("nasdaq", "quote.json", "NASDAQ"),
+        ("tiingo", "prices.json", "NASDAQ"),
         ("sharesansar", "today.html", "NEPSE"),
         ("sharesansar", "history.json", "NEPSE"),
         ("merolagani", "tab.html", "NEPSE"),

@@ -47,6 +47,7 @@ impl CsvFolder {
             source: "csv".to_owned(),
             bars,
             factors: Vec::new(),
+            splits: Vec::new(),
             page_session,
             refused: parsed.refused.iter().map(ToString::to_string).collect(),
             fetched_at: ask.now,

@@ -36,6 +36,24 @@ pub enum SourceErrorKind {
     /// The source refuses us, by status or with a challenge page.
     #[error("the source refuses this client ({0}); check its terms, or put another source first")]
     Blocked(String),
+    /// A page of it sends us to another site.
+    #[error(
+        "the source sends us to another site, {to}, which was not followed; if it has moved, set its address to that"
+    )]
+    Moved {
+        /// Scheme and host of the other one.
+        to: String,
+    },
+    /// The source does not accept the operator's key.
+    #[error(
+        "the source does not accept the key in `{setting}` ({said}); correct it, or see what the key is allowed to read"
+    )]
+    Key {
+        /// The setting that holds the key.
+        setting: &'static str,
+        /// What the source said; never the key.
+        said: String,
+    },
     /// The session or its token is no longer good.
     #[error("the source no longer accepts the session's token; a new session is opened on the next try")]
     SessionExpired,
@@ -57,7 +75,7 @@ pub enum SourceErrorKind {
     },
     /// Its prices may be adjusted otherwise than the archived ones.
     #[error(
-        "{0}, and this source does not say how it adjusts its prices; nothing of it was kept, another source must settle it"
+        "{0}, so its prices may be adjusted otherwise than the archived ones; nothing of it was kept, another source must settle it"
     )]
     Adjustment(String),
     /// A well-formed answer without a single row where there must be some.
@@ -96,6 +114,8 @@ impl SourceErrorKind {
             Self::NotFound => "not_found",
             Self::RateLimited { .. } => "rate_limited",
             Self::Blocked(_) => "blocked",
+            Self::Key { .. } => "key",
+            Self::Moved { .. } => "moved",
             Self::SessionExpired => "session_expired",
             Self::LayoutChanged { .. } => "layout_changed",
             Self::Identity { .. } => "identity",
@@ -120,7 +140,8 @@ impl SourceErrorKind {
             // The source before it is asked again as well.
             Self::Adjustment(_) => Retry::Later(None),
             Self::SessionExpired | Self::Empty | Self::Transport(_) | Self::Parse(_) => Retry::Later(None),
-            Self::NotFound | Self::Blocked(_) | Self::LayoutChanged { .. } | Self::Identity { .. } => Retry::Never,
+            Self::NotFound | Self::Blocked(_) | Self::Key { .. } | Self::Moved { .. } => Retry::Never,
+            Self::LayoutChanged { .. } | Self::Identity { .. } => Retry::Never,
         }
     }
 

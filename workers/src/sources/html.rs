@@ -22,9 +22,9 @@ pub(super) fn document(text: &str) -> Result<Html, Kind> {
     Ok(Html::parse_document(&text.replace('\0', "\u{fffd}")))
 }
 
-/// An element's text, with each run of white space as one space.
+/// An element's text, with each run of white space as one space. Markup within it parts words: the digits on its two sides are not one number.
 pub(super) fn text_of(element: &ElementRef<'_>) -> String {
-    element.text().collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
+    element.text().flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
 }
 
 /// A selector that stands in our own code.
@@ -64,8 +64,14 @@ mod tests {
 
     #[test]
     fn a_nul_does_not_join_what_it_parts() {
-        let page = document("<table><tr><td>12\03</td></tr></table>").unwrap();
+        let page = document("<table><tr><td>12\x003</td></tr></table>").unwrap();
         assert_eq!(text_of(&page.select(&selector("td")).next().unwrap()), "12\u{fffd}3");
+    }
+
+    #[test]
+    fn markup_does_not_join_what_it_parts() {
+        let page = document("<table><tr><td>1,0<b>11</b>.50<!-- -->7<br>Prev.<br>Close</td></tr></table>").unwrap();
+        assert_eq!(text_of(&page.select(&selector("td")).next().unwrap()), "1,0 11 .50 7 Prev. Close");
     }
 
     #[test]

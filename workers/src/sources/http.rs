@@ -9,11 +9,11 @@ use reqwest::{
     Client, Method, StatusCode, Url,
     cookie::{CookieStore, Jar},
     header::{self, HeaderMap},
-    redirect::Policy,
+    redirect::{Action, Attempt, Policy},
 };
 use sha2::{Digest, Sha256};
 use std::{sync::Arc, time::Duration};
-use workflows::flow::{Flow, Limit, NotNow, Permit, Verdict};
+use workflows::flow::{Ending, Flow, Limit, NotNow, Permit, Verdict};
 
 /// No page that we know is larger than a fifth of this; what is larger after decompression is no page for us.
 const BODY_LIMIT: usize = 5 * 1024 * 1024;
@@ -22,6 +22,8 @@ const BODY_LIMIT: usize = 5 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the later requests of a visit wait: what was read before would have to be read again. Several pauses, or this.
 const VISIT_PATIENCE: Duration = Duration::from_secs(30);
+/// Within one site.
+const MOST_REDIRECTS: usize = 3;
 /// A host that asks for more quiet than this is mistaken.
 const LONGEST_REST: Duration = Duration::from_secs(24 * 3600);
 
@@ -59,12 +61,14 @@ pub(crate) struct Question<'a> {
     pub jar: Option<&'a Jar>,
     /// A limit of its own, where the general one is too long.
     pub timeout: Option<Duration>,
+    /// The setting whose key it carries: then a refusal is about that.
+    pub key: Option<&'static str>,
 }
 
 impl Question<'_> {
     /// A plain GET.
     pub(crate) fn get(url: Url) -> Self {
-        Self { method: Method::GET, url, headers: HeaderMap::new(), form: None, jar: None, timeout: None }
+        Self { method: Method::GET, url, headers: HeaderMap::new(), form: None, jar: None, timeout: None, key: None }
     }
 }
 
@@ -80,6 +84,8 @@ pub struct PoliteClient {
 pub(crate) struct Visit<'a> {
     client: &'a PoliteClient,
     permit: Option<Permit>,
+    /// What the host bears.
+    limit: Limit,
 }
 
 impl PoliteClient {
@@ -99,7 +105,7 @@ impl PoliteClient {
             .tls_backend_preconfigured(tls)
             .user_agent(format!("RetainAI/{}{contact}", env!("CARGO_PKG_VERSION")))
             .gzip(true)
-            .redirect(Policy::limited(3))
+            .redirect(Policy::custom(within_the_site))
             .connect_timeout(Duration::from_secs(5).min(manners.timeout))
             .timeout(manners.timeout)
             .build()?;
@@ -109,31 +115,29 @@ impl PoliteClient {
     /// The answer's text, when its status and its first words are those of a page and not of a refusal.
     pub(crate) async fn ask(&self, question: Question<'_>) -> Result<String, Kind> {
         let host = question.url.authority().to_owned();
-        self.look_at_robots(&question.url).await?;
-        let permit = self.flow.acquire(&host, &self.manners.limit, PATIENCE).await.map_err(not_now)?;
+        let limit = self.look_at_robots(&question.url).await?;
+        let permit = self.flow.acquire(&host, &limit, PATIENCE).await.map_err(not_now)?;
         let answer = self.send(question).await;
         self.flow.report(permit, verdict(&answer)).await;
+        self.flow.note_ending(&host, ending(&answer, &limit)).await;
         answer
     }
 
     /// For requests of which the later ones are worth nothing without the earlier ones. All of them go to one host.
     pub(crate) fn visit(&self) -> Visit<'_> {
-        Visit { client: self, permit: None }
+        Visit { client: self, permit: None, limit: self.manners.limit }
     }
 
     /// Whether the host's robots.txt lets us ask for the page; it is read once a day. A host without one, or whose one cannot be had,
-    /// forbids nothing.
-    async fn look_at_robots(&self, url: &Url) -> Result<(), Kind> {
+    /// forbids nothing. The answer is what the host bears: our limit, or its own pace where that is slower.
+    async fn look_at_robots(&self, url: &Url) -> Result<Limit, Kind> {
         let slot = self.robots.slot(url);
         let mut kept = slot.lock().await;
         let rules = match kept.as_ref().filter(|rules| rules.count()) {
             Some(rules) => rules.clone(),
             None => kept.insert(Arc::new(self.read_robots(url).await?)).clone(),
         };
-        if rules.allow(url) {
-            return Ok(());
-        }
-        Err(forbidden(url))
+        if rules.allow(url) { Ok(rules.slowed(self.manners.limit)) } else { Err(forbidden(url)) }
     }
 
     async fn read_robots(&self, url: &Url) -> Result<Rules, Kind> {
@@ -143,7 +147,17 @@ impl PoliteClient {
         let (verdict, rules) = match &answer {
             Err(Kind::RateLimited { .. }) => (verdict(&answer), None),
             Err(Kind::Transport(_)) => (Verdict::Failure, Some(Rules::unreached())),
-            Ok(text) => (Verdict::Success, Some(Rules::read(text))),
+            Ok(text) => {
+                let rules = Rules::read(text);
+                if let Some(delay) = rules.delay() {
+                    tracing::info!(
+                        host = url.authority(),
+                        delay_s = delay.as_secs_f64(),
+                        "its robots.txt asks for this pace"
+                    );
+                }
+                (Verdict::Success, Some(rules))
+            }
             Err(_) => (Verdict::Success, Some(Rules::none())),
         };
         self.flow.report(permit, verdict).await;
@@ -174,9 +188,15 @@ impl PoliteClient {
         if let Some(jar) = question.jar {
             jar.set_cookies(&mut answer.headers().get_all(header::SET_COOKIE).iter(), answer.url());
         }
-        let judged = match judge_status(answer.status(), answer.headers()) {
-            Ok(()) => read_body(answer).await,
-            Err(kind) => Err(kind),
+        if answer.status().is_redirection() {
+            return Err(moved(&answer));
+        }
+        let judged = match (judge_status(answer.status(), answer.headers()), question.key) {
+            (Ok(()), _) => read_body(answer).await,
+            (Err(Kind::SessionExpired | Kind::Blocked(_)), Some(setting)) => {
+                Err(Kind::Key { setting, said: format!("status {}", answer.status()) })
+            }
+            (Err(kind), _) => Err(kind),
         };
         judged.map_err(|kind| self.with_rest(kind))
     }
@@ -191,23 +211,25 @@ impl PoliteClient {
 impl Visit<'_> {
     /// As `PoliteClient::ask`. An error that was not the host's ends the visit: the next request begins another.
     pub(crate) async fn ask(&mut self, question: Question<'_>) -> Result<String, Kind> {
-        let PoliteClient { flow, manners, .. } = self.client;
+        let PoliteClient { flow, .. } = self.client;
+        let host = question.url.authority().to_owned();
         // Later requests of a visit go to pages that belong to the first; their rules were read with it.
         if self.permit.is_none() {
-            self.client.look_at_robots(&question.url).await?;
+            self.limit = self.client.look_at_robots(&question.url).await?;
         } else if !self.client.robots.known_to_allow(&question.url) {
             return Err(forbidden(&question.url));
         }
         let permit = match self.permit.take() {
-            None => flow.acquire(question.url.authority(), &manners.limit, PATIENCE).await,
+            None => flow.acquire(&host, &self.limit, PATIENCE).await,
             Some(permit) => {
-                let pause = manners.limit.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(2.0 / rate));
+                let pause = self.limit.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(2.0 / rate));
                 flow.again(permit, VISIT_PATIENCE.max(pause)).await
             }
         };
         let permit = permit.map_err(not_now)?;
         let answer = self.client.send(question).await;
         flow.note(&permit, verdict(&answer)).await;
+        flow.note_ending(&host, ending(&answer, &self.limit)).await;
         self.permit = Some(permit);
         answer
     }
@@ -225,8 +247,41 @@ fn not_now(NotNow { wait, why }: NotNow) -> Kind {
 fn verdict(answer: &Result<String, Kind>) -> Verdict {
     match answer {
         Err(Kind::RateLimited { retry_after }) => Verdict::BlockedFor(retry_after.unwrap_or_default()),
-        Err(Kind::Transport(_) | Kind::Blocked(_)) => Verdict::Failure,
+        Err(Kind::Transport(_) | Kind::Blocked(_) | Kind::Key { .. }) => Verdict::Failure,
         _ => Verdict::Success,
+    }
+}
+
+/// What people may want to know of it.
+fn ending(answer: &Result<String, Kind>, limit: &Limit) -> Ending<'static> {
+    Ending {
+        error: answer.as_ref().err().map(Kind::word),
+        pause: limit.rate.map(|rate| Duration::from_secs_f64(1.0 / rate)),
+    }
+}
+
+/// A page may have moved within its site. Where it sends us to another one, or from https to http, nobody has looked at that one's
+/// robots.txt and terms, and a key or a form would go with us: the answer then is the redirection itself.
+fn within_the_site(attempt: Attempt<'_>) -> Action {
+    let stays = attempt.previous().last().is_some_and(|from| same_site(from, attempt.url()));
+    if stays && attempt.previous().len() <= MOST_REDIRECTS { attempt.follow() } else { attempt.stop() }
+}
+
+fn same_site(from: &Url, to: &Url) -> bool {
+    let same_door = from.scheme() == to.scheme() && from.port_or_known_default() == to.port_or_known_default();
+    let made_safe = (from.scheme(), to.scheme()) == ("http", "https")
+        && (from.port_or_known_default(), to.port_or_known_default()) == (Some(80), Some(443));
+    from.host() == to.host() && (same_door || made_safe)
+}
+
+/// Where a redirection that was not followed leads.
+fn moved(answer: &reqwest::Response) -> Kind {
+    let to = answer.headers().get(header::LOCATION).and_then(|to| answer.url().join(to.to_str().ok()?).ok());
+    match to {
+        Some(to) if same_site(answer.url(), &to) => Kind::Blocked("it redirects without end".to_owned()),
+        // Without path and query, which may hold a session.
+        Some(to) => Kind::Moved { to: to.origin().ascii_serialization() },
+        None => Kind::layout("status 200", format!("status {} that leads nowhere", answer.status())),
     }
 }
 
@@ -285,9 +340,6 @@ async fn read_body(mut answer: reqwest::Response) -> Result<String, Kind> {
 }
 
 fn unreachable_site(error: &reqwest::Error) -> Kind {
-    if error.is_redirect() {
-        return Kind::Blocked("it redirects without end".to_owned());
-    }
     // The outermost text only repeats the address; the innermost says what happened.
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
@@ -298,116 +350,4 @@ fn unreachable_site(error: &reqwest::Error) -> Kind {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-    use workflows::flow::NotNowReason;
-
-    fn headers(pairs: &[(header::HeaderName, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
-    }
-
-    #[test]
-    fn a_status_becomes_a_typed_error() {
-        let judge = |code: u16| judge_status(StatusCode::from_u16(code).unwrap(), &HeaderMap::new());
-        assert_eq!(judge(200), Ok(()));
-        assert_eq!(judge(404), Err(Kind::NotFound));
-        assert_eq!(judge(429), Err(Kind::RateLimited { retry_after: None }));
-        assert_eq!(judge(419), Err(Kind::SessionExpired));
-        assert!(matches!(judge(403), Err(Kind::Blocked(_))));
-        assert!(matches!(judge(503), Err(Kind::Transport(_))));
-        assert!(matches!(judge(405), Err(Kind::LayoutChanged { .. })));
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let seconds = headers(&[(header::RETRY_AFTER, "120")]);
-        assert_eq!(retry_after(&seconds), Some(Duration::from_secs(120)));
-        let date = headers(&[
-            (header::DATE, "Wed, 21 Oct 2026 07:28:00 GMT"),
-            (header::RETRY_AFTER, "Wed, 21 Oct 2026 07:29:30 GMT"),
-        ]);
-        assert_eq!(retry_after(&date), Some(Duration::from_secs(90)));
-        assert_eq!(retry_after(&headers(&[(header::RETRY_AFTER, "soon")])), None);
-    }
-
-    #[test]
-    fn addresses_are_web_addresses() {
-        assert_eq!(address("http://127.0.0.1:1/", "/x").unwrap().as_str(), "http://127.0.0.1:1/x");
-        assert!(address("file:///etc", "/passwd").is_err());
-        assert!(address("", "/x").is_err());
-    }
-
-    /// A site of one test: answers every request alike and counts them.
-    async fn site(answer: &'static str) -> (Url, Arc<AtomicUsize>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = asked.clone();
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut asked_for = [0; 4096];
-                let length = stream.read(&mut asked_for).await.unwrap_or_default();
-                if asked_for[..length].starts_with(b"GET /robots.txt") {
-                    let none = "HTTP/1.1 404 None\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-                    let _ = stream.write_all(none.as_bytes()).await;
-                    continue;
-                }
-                count.fetch_add(1, Ordering::SeqCst);
-                let _ = stream.write_all(answer.as_bytes()).await;
-            }
-        });
-        (url, asked)
-    }
-
-    fn client(limit: Limit, flow: &Flow) -> PoliteClient {
-        PoliteClient::new(Manners { limit, ..Manners::default() }, flow.clone()).unwrap()
-    }
-
-    fn flow() -> Flow {
-        Flow::memory("2026-03-04T12:00:00Z".parse().unwrap())
-    }
-
-    #[tokio::test]
-    async fn a_host_that_asks_for_quiet_is_not_asked_by_any_client() {
-        let (url, asked) =
-            site("HTTP/1.1 429 Too Many\r\nretry-after: 90\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
-        let (flow, limit) = (flow(), Limit::paced(Duration::ZERO));
-        let rest = Some(Duration::from_secs(90));
-        let first = client(limit, &flow).ask(Question::get(url.clone())).await;
-        assert_eq!(first, Err(Kind::RateLimited { retry_after: rest }));
-        let second = client(limit, &flow).ask(Question::get(url.clone())).await.unwrap_err();
-        let Kind::NotNow { wait, why: NotNowReason::Blocked } = second else { panic!("{second}") };
-        assert!(wait > Duration::from_secs(60) && wait <= Duration::from_secs(90), "{wait:?}");
-        assert_eq!(asked.load(Ordering::SeqCst), 1);
-    }
-
-    #[tokio::test]
-    async fn a_host_that_fails_again_and_again_is_left_alone() {
-        let (url, asked) = site("HTTP/1.1 503 Broken\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
-        let client = client(Limit::paced(Duration::ZERO), &flow());
-        for _ in 0..5 {
-            assert!(matches!(client.ask(Question::get(url.clone())).await, Err(Kind::Transport(_))));
-        }
-        let left = client.ask(Question::get(url.clone())).await;
-        assert!(matches!(left, Err(Kind::NotNow { why: NotNowReason::BreakerOpen, .. })), "{left:?}");
-        assert_eq!(asked.load(Ordering::SeqCst), 5);
-    }
-
-    #[tokio::test]
-    async fn a_visit_goes_on_while_others_are_sent_away() {
-        let (url, _) = site("HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\npage").await;
-        let (flow, limit) = (flow(), Limit::paced(Duration::from_millis(50)));
-        let client = client(limit, &flow);
-        let mut visit = client.visit();
-        for _ in 0..4 {
-            assert_eq!(visit.ask(Question::get(url.clone())).await, Ok("page".to_owned()));
-            let other = flow.acquire(url.authority(), &limit, Duration::ZERO).await;
-            assert_eq!(other.err().map(|not_now| not_now.why), Some(NotNowReason::Busy));
-        }
-        drop(visit);
-        assert_eq!(client.ask(Question::get(url)).await, Ok("page".to_owned()));
-    }
-}
+mod tests;

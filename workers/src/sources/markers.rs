@@ -17,7 +17,11 @@ pub(crate) fn judge(text: &str) -> Result<(), Kind> {
     // In few words, or as the title of a longer page.
     let says = |marker: &str| title.contains(marker) || short && !ours && head.contains(marker);
     let blocked = |what: &str| Err(Kind::Blocked(what.to_owned()));
-    if says("too many requests") || says("exceeded the daily hits limit") || says("rate limit exceeded") {
+    if says("too many requests")
+        || says("exceeded the daily hits limit")
+        || says("rate limit exceeded")
+        || says("you have run over your")
+    {
         return Err(Kind::RateLimited { retry_after: None });
     }
     if title.starts_with("just a moment")
@@ -79,6 +83,8 @@ mod tests {
     fn refusals_with_status_200_are_known_by_their_words() {
         assert!(matches!(judge("Too Many Requests\r\n"), Err(Kind::RateLimited { .. })));
         assert!(matches!(judge("Exceeded the daily hits limit"), Err(Kind::RateLimited { .. })));
+        let spent = r#"{"detail":"Error: You have run over your hourly request allocation."}"#;
+        assert!(matches!(judge(spent), Err(Kind::RateLimited { .. })));
         assert!(matches!(judge("<html><title>Just a moment...</title>"), Err(Kind::Blocked(_))));
         assert!(matches!(judge("<html><div class=\"cf-challenge\"></div>"), Err(Kind::Blocked(_))));
         assert!(matches!(judge("<h1>Will be right back...</h1>"), Err(Kind::Transport(_))));

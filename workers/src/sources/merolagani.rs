@@ -136,6 +136,7 @@ impl Merolagani {
             source: "merolagani".to_owned(),
             bars,
             factors: Vec::new(),
+            splits: Vec::new(),
             page_session,
             refused,
             fetched_at: ask.now,

@@ -15,6 +15,8 @@ mod robots;
 pub mod saved_page;
 mod sharesansar;
 pub mod sharesansar_page;
+mod tiingo;
+pub mod tiingo_page;
 mod yahoo;
 pub mod yahoo_page;
 
@@ -56,6 +58,27 @@ pub trait PriceSource: Send + Sync {
     async fn fetch(&self, ask: &Ask) -> Result<Batch, SourceError>;
 }
 
+/// A vendor's key. It can be sent, and is shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key(String);
+
+impl Key {
+    /// The key as the operator set it.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(***)")
+    }
+}
+
 /// How the sources are reached, and in which order they are asked.
 #[derive(Debug, Clone)]
 pub struct SourceSettings {
@@ -67,6 +90,10 @@ pub struct SourceSettings {
     pub sharesansar_url: String,
     /// Base address of merolagani.
     pub merolagani_url: String,
+    /// Base address of Tiingo.
+    pub tiingo_url: String,
+    /// The operator's key for Tiingo.
+    pub tiingo_key: Option<Key>,
     /// Folder of the csv source.
     pub csv_dir: Option<PathBuf>,
     /// Said in the User-Agent.
@@ -90,6 +117,8 @@ impl Default for SourceSettings {
             nasdaq_url: "https://api.nasdaq.com".to_owned(),
             sharesansar_url: "https://www.sharesansar.com".to_owned(),
             merolagani_url: "https://merolagani.com".to_owned(),
+            tiingo_url: "https://api.tiingo.com".to_owned(),
+            tiingo_key: None,
             csv_dir: None,
             user_agent_contact: None,
             limit: Limit::paced(Duration::from_secs(1)),
@@ -98,6 +127,28 @@ impl Default for SourceSettings {
             nasdaq: vec!["yahoo".to_owned(), "nasdaq".to_owned()],
             nepse: vec!["sharesansar".to_owned(), "merolagani".to_owned()],
         }
+    }
+}
+
+impl SourceSettings {
+    /// The sources of an exchange, in order, each with the host by which the flow control knows it; `None` for a folder.
+    pub fn hosts(&self, exchange: Exchange) -> Vec<(&str, Option<String>)> {
+        let named = match exchange {
+            Exchange::Nasdaq => &self.nasdaq,
+            Exchange::Nepse => &self.nepse,
+        };
+        let host = |name: &str| {
+            let base = match name {
+                "yahoo" => &self.yahoo_url,
+                "nasdaq" => &self.nasdaq_url,
+                "tiingo" => &self.tiingo_url,
+                "sharesansar" => &self.sharesansar_url,
+                "merolagani" => &self.merolagani_url,
+                _ => return None,
+            };
+            Some(http::address(base, "/").ok()?.authority().to_owned())
+        };
+        named.iter().map(|name| (name.as_str(), host(name))).collect()
     }
 }
 
@@ -110,6 +161,14 @@ pub enum SourcesFault {
     /// The csv source is named without a folder.
     #[error("the csv source needs its folder: set csv_dir")]
     NoFolder,
+    /// A source of a vendor is named without a key that can be sent.
+    #[error("the {source_id} source needs a key: set {setting} to the one that the vendor gave you")]
+    NoKey {
+        /// Which.
+        source_id: &'static str,
+        /// Where the key belongs.
+        setting: &'static str,
+    },
     /// A name that is no source of that exchange.
     #[error("`{name}` is no source for {exchange}")]
     Unknown {
@@ -155,6 +214,11 @@ pub fn build(settings: &SourceSettings, flow: Flow) -> Result<Sources, SourcesFa
             )),
             "nasdaq" => Arc::new(nasdaq::Nasdaq::new(client.clone(), settings.nasdaq_url.clone())),
             "merolagani" => Arc::new(merolagani::Merolagani::new(client.clone(), settings.merolagani_url.clone())),
+            "tiingo" => {
+                let none = || SourcesFault::NoKey { source_id: "tiingo", setting: tiingo_page::KEY_SETTING };
+                let key = settings.tiingo_key.as_ref().ok_or_else(none)?;
+                Arc::new(tiingo::Tiingo::new(client.clone(), settings.tiingo_url.clone(), key).ok_or_else(none)?)
+            }
             "csv" => Arc::new(csv::CsvFolder::new(settings.csv_dir.clone().ok_or(SourcesFault::NoFolder)?)),
             _ => return Err(SourcesFault::Unknown { name: name.clone(), exchange }),
         };

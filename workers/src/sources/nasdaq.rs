@@ -1,14 +1,16 @@
-//! The api.nasdaq.com source for NASDAQ, a fallback: one request per ticker. Whether its prices are adjusted for splits nobody says, so
+//! The api.nasdaq.com source for NASDAQ, a fallback: one request per ticker, two for a fund that is asked for the first time. Whether its prices are adjusted for splits nobody says, so
 //! they join a series only where they agree with it, and never across a jump that may be a split.
 
 use super::error::SourceErrorKind as Kind;
-use super::http::{self, PoliteClient, Question};
+use super::http::{self, PoliteClient, Question, Visit};
 use super::overlap::{self, Overlap};
+use super::yahoo_page::ChartPage;
 use super::{Ask, PriceSource, SourceError, nasdaq_page};
 use async_trait::async_trait;
-use market::{Bar, Batch, Exchange, is_final};
+use market::{Bar, Batch, Exchange, Ticker, is_final};
 use reqwest::header::{self, HeaderValue};
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// The host is known to let some clients hang; then the next source should have its turn soon.
@@ -23,28 +25,55 @@ const SPLIT_LIKE: f64 = 1.45;
 pub(super) struct Nasdaq {
     client: Arc<PoliteClient>,
     base: String,
+    /// Tickers that were found among the funds; they are looked for there first.
+    funds: Mutex<HashSet<Ticker>>,
 }
 
 impl Nasdaq {
     pub(super) fn new(client: Arc<PoliteClient>, base: String) -> Self {
-        Self { client, base }
+        Self { client, base, funds: Mutex::default() }
     }
 
-    async fn read(&self, ask: &Ask) -> Result<Batch, Kind> {
+    /// The site keeps stocks and funds apart, and knows a symbol only among its own kind.
+    async fn find(&self, ask: &Ask) -> Result<(ChartPage, String), Kind> {
+        let fund =
+            |funds: &Mutex<HashSet<Ticker>>| funds.lock().unwrap_or_else(PoisonError::into_inner).contains(&ask.ticker);
+        let classes = if fund(&self.funds) { ["etf", "stocks"] } else { ["stocks", "etf"] };
+        let mut visit = self.client.visit();
+        let first = self.page(&mut visit, ask, classes[0]).await;
+        let (page, class) = match first {
+            Err(Kind::NotFound) => (self.page(&mut visit, ask, classes[1]).await?, classes[1]),
+            first => (first?, classes[0]),
+        };
+        let mut funds = self.funds.lock().unwrap_or_else(PoisonError::into_inner);
+        if class == "etf" {
+            funds.insert(ask.ticker.clone())
+        } else {
+            funds.remove(&ask.ticker)
+        };
+        Ok(page)
+    }
+
+    async fn page(&self, visit: &mut Visit<'_>, ask: &Ask, class: &str) -> Result<(ChartPage, String), Kind> {
         let from = ask.known.first().map_or(ask.history_from, |bar| bar.session);
         let today = ask.now.with_timezone(&ask.ticker.exchange().zone()).date_naive();
         let mut url = http::address(&self.base, &format!("/api/quote/{}/historical", ask.ticker.symbol()))?;
         url.query_pairs_mut()
-            .append_pair("assetclass", "stocks")
+            .append_pair("assetclass", class)
             .append_pair("fromdate", &from.to_string())
             .append_pair("todate", &today.to_string())
             .append_pair("limit", LIMIT);
         let mut question = Question { timeout: Some(TIMEOUT), ..Question::get(url) };
         question.headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/plain, */*"));
         question.headers.insert(header::ACCEPT_LANGUAGE, HeaderValue::from_static("en-US,en;q=0.9"));
-        let text = self.client.ask(question).await?;
+        let text = visit.ask(question).await?;
         let mut page = nasdaq_page::parse(&text, &ask.ticker)?;
         page.bars.retain(|bar| is_final(ask.ticker.exchange(), bar.session, ask.now));
+        Ok((page, http::hash([text.as_str()])))
+    }
+
+    async fn read(&self, ask: &Ask) -> Result<Batch, Kind> {
+        let (page, body_sha256) = self.find(ask).await?;
         let mut refused = page.refused;
         let bars = joined(page.bars, ask, &mut refused)?;
         Ok(Batch {
@@ -52,10 +81,11 @@ impl Nasdaq {
             source: "nasdaq".to_owned(),
             bars,
             factors: Vec::new(),
+            splits: Vec::new(),
             page_session: page.page_session,
             refused,
             fetched_at: ask.now,
-            body_sha256: http::hash([text.as_str()]),
+            body_sha256,
         })
     }
 }
@@ -121,7 +151,6 @@ mod tests {
     use super::super::overlap::tests::bars;
     use super::*;
     use chrono::NaiveDate;
-    use market::Ticker;
 
     fn join(fetched: &[f64], known: &[f64]) -> (Result<Vec<f64>, Kind>, usize) {
         let ask = Ask {

@@ -219,7 +219,7 @@ mod tests {
         #[test]
         fn no_text_makes_it_panic(text in ".*", cut in 0usize..900) {
             let _ = parse(&text, &demo());
-            if let Some(part) = PAGE.get(..cut) {
+            if let Some(part) = PAGE.get(..cut).filter(|part| *part != PAGE) {
                 prop_assert!(parse(part, &demo()).is_err());
             }
         }

@@ -3,11 +3,16 @@
 use market::Bar;
 pub(crate) use market::validate::{Overlap, compare};
 
+/// Closes that differ by no more are one close: a price that is divided for a split and stored with four decimals is rounded.
+const ROUNDED: f64 = 0.00015;
+
 /// The bars that the archive does not have yet: later than its newest, or with another close for one of `known`.
 pub(crate) fn news(fetched: Vec<Bar>, known: &[Bar]) -> Vec<Bar> {
     let Some(newest) = known.last() else { return fetched };
     let revised = |bar: &Bar| {
-        known.binary_search_by_key(&bar.session, |old| old.session).is_ok_and(|at| known[at].close != bar.close)
+        known
+            .binary_search_by_key(&bar.session, |old| old.session)
+            .is_ok_and(|at| (known[at].close - bar.close).abs() > ROUNDED)
     };
     fetched.into_iter().filter(|bar| bar.session > newest.session || revised(bar)).collect()
 }

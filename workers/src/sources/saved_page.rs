@@ -2,12 +2,12 @@
 //! where the page or the asker names it, or the error that a fetch would end with.
 
 use super::error::SourceErrorKind as Kind;
-use super::{markers, merolagani_page, nasdaq_page, sharesansar_page, yahoo_page};
+use super::{markers, merolagani_page, nasdaq_page, sharesansar_page, tiingo_page, yahoo_page};
 use market::{Bar, Exchange, RawBar, Ticker, parse_bars_csv};
 use std::collections::BTreeMap;
 
 /// The ids of the sources whose pages can be read.
-pub const SOURCES: [&str; 5] = ["yahoo", "nasdaq", "sharesansar", "merolagani", "csv"];
+pub const SOURCES: [&str; 6] = ["yahoo", "nasdaq", "tiingo", "sharesansar", "merolagani", "csv"];
 
 /// What was read.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -21,7 +21,7 @@ pub struct Reading {
 /// The exchange of a source's pages; `None` where it may be either.
 pub fn exchange(source: &str) -> Option<Exchange> {
     match source {
-        "yahoo" | "nasdaq" => Some(Exchange::Nasdaq),
+        "yahoo" | "nasdaq" | "tiingo" => Some(Exchange::Nasdaq),
         "sharesansar" | "merolagani" => Some(Exchange::Nepse),
         _ => None,
     }
@@ -41,6 +41,7 @@ pub fn read(source: &str, bytes: &[u8], ticker: Option<&Ticker>) -> Result<Readi
     let reading = match source {
         "yahoo" => chart(text, ticker, yahoo_page::symbol(text).map(|s| s.replace('-', ".")), yahoo_page::parse),
         "nasdaq" => chart(text, ticker, nasdaq_page::symbol(text), nasdaq_page::parse),
+        "tiingo" => prices(text, ticker),
         "sharesansar" if json => company_history(text, ticker),
         "sharesansar" => today(text, ticker),
         "merolagani" => history_tab(text, ticker),
@@ -65,6 +66,12 @@ fn chart(text: &str, asked: Option<&Ticker>, echoed: Option<String>, parse: Pars
     };
     let page = parse(text, &ticker)?;
     Ok(Reading { rows: page.bars.into_iter().map(|bar| (Some(ticker.clone()), bar)).collect(), refused: page.refused })
+}
+
+/// Prices as they were traded, of whomever was asked for. A fetch would put those before a split on the level after it.
+fn prices(text: &str, asked: Option<&Ticker>) -> Result<Reading, Kind> {
+    let page = tiingo_page::parse(text)?;
+    Ok(Reading { rows: page.bars.into_iter().map(|bar| (asked.cloned(), bar)).collect(), refused: page.refused })
 }
 
 /// All tickers of one session, or the one that was asked for.
@@ -171,7 +178,7 @@ mod tests {
 
     #[test]
     fn refusals_are_errors_for_every_source() {
-        for source in ["yahoo", "nasdaq", "sharesansar", "merolagani"] {
+        for source in ["yahoo", "nasdaq", "tiingo", "sharesansar", "merolagani"] {
             let refused = read(source, b"<title>Just a moment...</title>", None);
             assert!(matches!(refused, Err(Kind::Blocked(_))), "{source}: {refused:?}");
             for junk in [&b""[..], b"\xff\xfe", b"[]", b"{}", b"0|", b"<html></html>", b"null"] {

@@ -204,6 +204,7 @@ impl ShareSansar {
             source: "sharesansar".to_owned(),
             bars: overlap::news(bars, &ask.known),
             factors,
+            splits: Vec::new(),
             page_session: Some(page_session),
             refused,
             fetched_at: ask.now,

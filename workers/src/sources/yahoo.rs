@@ -1,5 +1,6 @@
 //! The Yahoo chart source for NASDAQ: one request per ticker, from the oldest of the newest archived bars.
-//! After a split Yahoo rewrites all of history; then the whole of it is read again, so that the archive takes new revisions.
+//! After a split Yahoo rewrites all of history; then the whole of it is read again, so that the archive takes new revisions. Where it announces
+//! a split and has not rewritten yet, we do what it is about to do.
 
 use super::error::SourceErrorKind as Kind;
 use super::http::{self, PoliteClient, Question};
@@ -8,7 +9,7 @@ use super::yahoo_page::{self, ChartPage};
 use super::{Ask, PriceSource, SourceError};
 use async_trait::async_trait;
 use chrono::{NaiveDate, NaiveTime, TimeDelta};
-use market::{Batch, Exchange, is_final};
+use market::{Batch, Exchange, is_final, lagging, split_adjusted};
 use std::sync::Arc;
 
 /// From when on all of a history is read again. Older rows are no bars for us (`BarFault::TooOld`) and would only be refused one by one.
@@ -36,6 +37,11 @@ impl Yahoo {
         let text = self.client.ask(Question::get(url)).await?;
         let mut page = yahoo_page::parse(&text, &ask.ticker)?;
         page.bars.retain(|bar| is_final(ask.ticker.exchange(), bar.session, ask.now));
+        let late = lagging(&page.bars, &page.splits);
+        if !late.is_empty() {
+            tracing::info!(ticker = %ask.ticker, ?late, "a split is announced, but older closes are not on its level yet; they are put there");
+            page.bars = split_adjusted(&page.bars, &late);
+        }
         Ok((page, http::hash([text.as_str()])))
     }
 
@@ -61,6 +67,7 @@ impl Yahoo {
             source: "yahoo".to_owned(),
             bars,
             factors: Vec::new(),
+            splits: page.splits,
             page_session: page.page_session,
             refused: page.refused,
             fetched_at: ask.now,

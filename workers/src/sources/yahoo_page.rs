@@ -3,8 +3,9 @@
 
 use super::error::SourceErrorKind as Kind;
 use chrono::{DateTime, NaiveDate, Utc};
-use market::{Bar, RawBar, Ticker};
+use market::{Bar, RawBar, Split, Ticker};
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// What the answer holds.
@@ -12,6 +13,8 @@ use std::collections::BTreeMap;
 pub struct ChartPage {
     /// Sound bars, ascending, each session once; the newest may still be unfinished.
     pub bars: Vec<Bar>,
+    /// Splits that it announces, ascending. Mostly its closes have them applied already; sometimes that comes days later.
+    pub splits: Vec<Split>,
     /// The newest session on the page.
     pub page_session: Option<NaiveDate>,
     /// Refused rows, in words.
@@ -42,6 +45,9 @@ struct Instrument {
     meta: Meta,
     #[serde(default)]
     timestamp: Vec<Option<i64>>,
+    /// Read leniently: what cannot be read here must not hide the prices.
+    #[serde(default)]
+    events: Value,
     indicators: Indicators,
 }
 
@@ -150,7 +156,45 @@ pub fn parse(text: &str, ticker: &Ticker) -> Result<ChartPage, Kind> {
             return Err(Kind::layout(format!("{rows} values in `{name}`"), column.len()));
         }
     }
-    Ok(collect(&instrument.timestamp, &quote, zone, live_row))
+    let mut page = collect(&instrument.timestamp, &quote, zone, live_row);
+    read_splits(&instrument.events["splits"], zone, &mut page);
+    Ok(page)
+}
+
+/// The splits among the events. Their numbers come as 4, as 4.0 or as "4".
+fn read_splits(events: &Value, zone: chrono_tz::Tz, page: &mut ChartPage) {
+    let entries: Vec<&Value> = match events {
+        Value::Object(by_time) => by_time.values().collect(),
+        Value::Array(list) => list.iter().collect(),
+        _ => return,
+    };
+    let mut splits = BTreeMap::new();
+    for event in entries {
+        match read_split(event, zone) {
+            Some(split) => {
+                splits.insert(split.session, split);
+            }
+            None => page.refused.push(format!(
+                "an announced split that cannot be read: {}",
+                event.to_string().chars().take(120).collect::<String>()
+            )),
+        }
+    }
+    page.splits = splits.into_values().collect();
+}
+
+fn read_split(event: &Value, zone: chrono_tz::Tz) -> Option<Split> {
+    let number = |value: &Value| value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
+    let whole = |value: &Value| value.as_i64().or_else(|| value.as_str()?.trim().parse().ok());
+    let of_ratio = || {
+        let (new, old) = event["splitRatio"].as_str()?.split_once([':', '/'])?;
+        Some((new.trim().parse::<f64>().ok()?, old.trim().parse::<f64>().ok()?))
+    };
+    let (new, old) = number(&event["numerator"]).zip(number(&event["denominator"])).or_else(of_ratio)?;
+    let shares = new / old;
+    let at = DateTime::<Utc>::from_timestamp(whole(&event["date"])?, 0)?;
+    let session = at.with_timezone(&zone).date_naive();
+    (new > 0.0 && old > 0.0 && shares.is_finite() && shares > 0.0).then_some(Split { session, shares })
 }
 
 fn check_identity(meta: &Meta, ticker: &Ticker) -> Result<(), Kind> {
@@ -247,6 +291,34 @@ mod tests {
         assert_eq!(parse(&with("1761768000"), &apple()).unwrap().bars.len(), 3, "after the bell it is one");
         let hourly = answer("AAPL", "[1,2,3]").replace("\"symbol\"", "\"dataGranularity\":\"1h\",\"symbol\"");
         assert!(matches!(parse(&hourly, &apple()), Err(Kind::LayoutChanged { .. })));
+    }
+
+    #[test]
+    fn announced_splits_are_read_however_their_numbers_are_written() {
+        let with = |events: &str| {
+            let text =
+                answer("AAPL", "[1,2,3]").replace("\"indicators\"", &format!("\"events\":{events},\"indicators\""));
+            parse(&text, &apple()).unwrap()
+        };
+        for numbers in [
+            r#""numerator":4,"denominator":1"#,
+            r#""numerator":4.0,"denominator":1.0,"splitRatio":"4:1""#,
+            r#""numerator":"4","denominator":"1""#,
+            r#""splitRatio":"4:1""#,
+        ] {
+            let page =
+                with(&format!(r#"{{"dividends":{{}},"splits":{{"1761658200":{{"date":1761658200,{numbers}}}}}}}"#));
+            assert_eq!(page.splits, [Split { session: "2025-10-28".parse().unwrap(), shares: 4.0 }], "{numbers}");
+        }
+        for spoilt in
+            [r#"{"date":1761658200,"numerator":4,"denominator":0}"#, r#"{"numerator":4,"denominator":1}"#, "7"]
+        {
+            let page = with(&format!(r#"{{"splits":{{"x":{spoilt}}}}}"#));
+            assert_eq!((page.splits.len(), page.refused.len(), page.bars.len()), (0, 1, 3), "{spoilt}");
+        }
+        for none in ["null", "{}", "[]", r#"{"splits":null}"#, r#"{"splits":[]}"#] {
+            assert_eq!(with(none), with("null"), "{none}");
+        }
     }
 
     #[test]

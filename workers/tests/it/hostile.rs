@@ -2,11 +2,11 @@
 
 use crate::sources::Bench;
 use market::Batch;
-use market_sim::{Fault, FaultKind};
+use market_sim::{Fault, FaultKind, Page, Site};
 use std::time::Duration;
-use workers::sources::{Retry, SourceError, SourceErrorKind as Kind};
+use workers::sources::{Key, Retry, SourceError, SourceErrorKind as Kind};
 
-const WEB: [&str; 4] = ["yahoo", "nasdaq", "sharesansar", "merolagani"];
+const WEB: [&str; 5] = ["yahoo", "nasdaq", "tiingo", "sharesansar", "merolagani"];
 
 async fn with_fault(name: &str, kind: FaultKind) -> Result<Batch, SourceError> {
     let bench = Bench::new(name).await;
@@ -92,4 +92,32 @@ async fn a_site_whose_robots_txt_asks_us_to_stay_away_is_left_alone() {
         assert!(matches!(refused.kind, Kind::Blocked(_)) && refused.to_string().contains("robots.txt"), "{refused}");
         assert!(bench.sim.requests().is_empty(), "{name}: nothing but robots.txt was asked for");
     }
+}
+
+#[tokio::test]
+async fn a_key_that_is_refused_is_an_error_that_names_its_setting_and_not_the_key() {
+    let mut bench = Bench::new("tiingo").await;
+    bench.use_key(Key::new("a-wrong-key"));
+    for known in [vec![], bench.truth()] {
+        let refused = bench.fetch(&known).await.unwrap_err();
+        assert!(matches!(&refused.kind, Kind::Key { setting: "tiingo_key", .. }), "{refused}");
+        assert!(
+            refused.to_string().contains("`tiingo_key`") && !refused.to_string().contains("a-wrong-key"),
+            "{refused}"
+        );
+        assert_eq!((refused.retry(), refused.kind.word()), (Retry::Never, "key"));
+    }
+    assert_eq!(format!("{:?}", Key::new("a-wrong-key")), "Key(***)");
+}
+
+#[tokio::test]
+async fn a_fund_is_found_among_funds_and_looked_for_there_the_next_time() {
+    let bench = Bench::new("nasdaq").await;
+    bench.sim.fault(Fault::new(Site::Nasdaq, FaultKind::Fund));
+    let asked = || bench.sim.requests()[&Site::Nasdaq][&Page::Quote];
+    let known = bench.fetch(&[]).await.unwrap().bars;
+    assert!(known.len() > 150 && asked() == 2, "{} bars, {} requests", known.len(), asked());
+    let session = bench.next_session();
+    let news = bench.fetch(&known).await.unwrap();
+    assert_eq!((news.bars[0].session, news.bars.len(), asked()), (session, 1, 3));
 }

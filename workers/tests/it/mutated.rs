@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use workers::sources::saved_page;
 
 /// One page of each kind, written for this test.
-const PAGES: [(&str, &str); 6] = [
+pub(crate) const PAGES: [(&str, &str); 7] = [
     ("yahoo", include_str!("pages/chart.json")),
     ("nasdaq", include_str!("pages/quote.json")),
+    ("tiingo", include_str!("pages/prices.json")),
     ("sharesansar", include_str!("pages/today.html")),
     ("sharesansar", include_str!("pages/history.json")),
     ("merolagani", include_str!("pages/tab.html")),
@@ -61,7 +62,8 @@ fn spoil(page: &[u8], flaws: &[Flaw]) -> Vec<u8> {
 }
 
 /// Every number that can be made out on the page, in ten-thousandths.
-fn numbers(page: &str) -> BTreeSet<i128> {
+pub(crate) fn numbers(page: &str) -> BTreeSet<i128> {
+    let page: String = page.chars().map(|c| digit(c).unwrap_or(c)).collect();
     let pieces = page.split(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ',' | 'e' | 'E' | '+' | '-')));
     let plain = |text: &str| text.replace(',', "").parse::<f64>().ok();
     let inner = |piece: &str| {
@@ -72,11 +74,16 @@ fn numbers(page: &str) -> BTreeSet<i128> {
     pieces.flat_map(inner).filter(|n| n.is_finite()).map(key).collect()
 }
 
-fn key(number: f64) -> i128 {
+/// A Devanagari digit as ours.
+fn digit(c: char) -> Option<char> {
+    char::from_digit((c as u32).checked_sub(0x0966)?, 10)
+}
+
+pub(crate) fn key(number: f64) -> i128 {
     (round4(number) * 1e4).round() as i128
 }
 
-fn values(bar: &Bar) -> impl Iterator<Item = f64> {
+pub(crate) fn values(bar: &Bar) -> impl Iterator<Item = f64> {
     [bar.open, bar.high, bar.low, Some(bar.close), bar.ltp, bar.prev_close, bar.volume].into_iter().flatten()
 }
 
@@ -106,13 +113,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn a_spoilt_page_invents_nothing(which in 0usize..6, flaws in prop::collection::vec(flaw(), 1..4)) {
+    fn a_spoilt_page_invents_nothing(which in 0..PAGES.len(), flaws in prop::collection::vec(flaw(), 1..4)) {
         let (source, page) = PAGES[which];
         check(source, &spoil(page.as_bytes(), &flaws))?;
     }
 
     #[test]
-    fn any_bytes_are_an_error_or_a_page(bytes in prop::collection::vec(any::<u8>(), 0..300), which in 0usize..5) {
+    fn any_bytes_are_an_error_or_a_page(bytes in prop::collection::vec(any::<u8>(), 0..300), which in 0..saved_page::SOURCES.len()) {
         check(saved_page::SOURCES[which], &bytes)?;
     }
 }

@@ -2,10 +2,10 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use market::{Bar, Batch, Exchange, Ticker, write_bars_csv};
-use market_sim::{Fault, FaultKind, Sim, SimOptions, Site};
+use market_sim::{Fault, FaultKind, Sim, SimOptions, Site, TIINGO_KEY};
 use std::sync::Arc;
 use std::time::Duration;
-use workers::sources::{Ask, PriceSource, Retry, SourceError, SourceErrorKind, SourceSettings, build};
+use workers::sources::{Ask, Key, PriceSource, Retry, SourceError, SourceErrorKind, SourceSettings, build};
 use workflows::flow::{Flow, Limit};
 
 /// A source under test, with the market that it reads.
@@ -15,6 +15,7 @@ pub(crate) struct Bench {
     ticker: Ticker,
     pub(crate) site: Option<Site>,
     folder: tempfile::TempDir,
+    settings: SourceSettings,
 }
 
 impl Bench {
@@ -28,6 +29,7 @@ impl Bench {
             "merolagani" => (Exchange::Nepse, Some(Site::Merolagani)),
             "yahoo" => (Exchange::Nasdaq, Some(Site::Yahoo)),
             "nasdaq" => (Exchange::Nasdaq, Some(Site::Nasdaq)),
+            "tiingo" => (Exchange::Nasdaq, Some(Site::Tiingo)),
             _ => (Exchange::Nasdaq, None),
         };
         let settings = SourceSettings {
@@ -35,6 +37,8 @@ impl Bench {
             nasdaq_url: sim.base_url().to_owned(),
             sharesansar_url: format!("{}/", sim.base_url()),
             merolagani_url: sim.base_url().to_owned(),
+            tiingo_url: sim.base_url().to_owned(),
+            tiingo_key: Some(Key::new(TIINGO_KEY)),
             csv_dir: Some(folder.path().to_owned()),
             limit: Limit::paced(Duration::ZERO),
             timeout: Duration::from_secs(2),
@@ -54,9 +58,16 @@ impl Bench {
             .unwrap()
             .ticker
             .clone();
-        let bench = Self { sim, source, ticker, site, folder };
+        let bench = Self { sim, source, ticker, site, folder, settings };
         bench.write_folder();
         bench
+    }
+
+    /// From now on with this key.
+    pub(crate) fn use_key(&mut self, key: Key) {
+        self.settings.tiingo_key = Some(key);
+        let sources = build(&self.settings, Flow::memory(self.now())).unwrap();
+        self.source = sources.for_exchange(self.ticker.exchange())[0].clone();
     }
 
     /// What the csv source reads: the market's rows up to its present.
@@ -115,6 +126,7 @@ macro_rules! conformance {
     ($($test:ident),+) => {
         mod yahoo { $(#[tokio::test] async fn $test() { super::$test(super::Bench::new("yahoo").await).await })+ }
         mod nasdaq { $(#[tokio::test] async fn $test() { super::$test(super::Bench::new("nasdaq").await).await })+ }
+        mod tiingo { $(#[tokio::test] async fn $test() { super::$test(super::Bench::new("tiingo").await).await })+ }
         mod merolagani { $(#[tokio::test] async fn $test() { super::$test(super::Bench::new("merolagani").await).await })+ }
         mod sharesansar { $(#[tokio::test] async fn $test() { super::$test(super::Bench::new("sharesansar").await).await })+ }
         mod csv { $(#[tokio::test] async fn $test() { super::$test(super::Bench::new("csv").await).await })+ }
@@ -251,7 +263,12 @@ async fn a_bonus_shows_as_a_factor_and_not_as_a_fall() {
 
 #[tokio::test]
 async fn a_split_brings_the_whole_history_anew() {
-    let bench = Bench::new("yahoo").await;
+    for name in ["yahoo", "tiingo"] {
+        split_of_apple(Bench::new(name).await).await;
+    }
+}
+
+async fn split_of_apple(bench: Bench) {
     let apple = Ticker::parse("NASDAQ:AAPL").unwrap();
     let ask = |known: Vec<Bar>| Ask {
         ticker: apple.clone(),
@@ -266,6 +283,35 @@ async fn a_split_brings_the_whole_history_anew() {
     assert!(after.len() > before.len(), "all of history, not only the new session");
     let at = after.binary_search_by_key(&before[0].session, |bar| bar.session).unwrap();
     assert!((after[at].close / before[0].close - 0.5).abs() < 0.001);
+}
+
+#[tokio::test]
+async fn a_split_that_is_announced_before_history_is_restated_leaves_no_jump() {
+    let bench = Bench::new("yahoo").await;
+    let ask = |known: &[Bar]| Ask {
+        ticker: Ticker::parse("NASDAQ:AAPL").unwrap(),
+        known: known[known.len().saturating_sub(10)..].to_vec(),
+        now: bench.now(),
+        history_from: "2004-06-01".parse().unwrap(),
+    };
+    bench.sim.set("2005-02-25T23:30:00Z".parse().unwrap()).unwrap();
+    let before = bench.source.fetch(&ask(&[])).await.unwrap().bars;
+    bench.sim.set("2005-02-28T23:30:00Z".parse().unwrap()).unwrap();
+    bench.sim.fault(Fault::new(Site::Yahoo, FaultKind::Lag));
+    let late = bench.source.fetch(&ask(&before)).await.unwrap();
+    let year = &late.bars[late.bars.len() - 250..];
+    assert!(year.windows(2).all(|pair| (pair[1].close / pair[0].close).ln().abs() < 0.3), "one level");
+    assert_eq!(
+        late.splits.last().map(|split| (split.session.to_string(), split.shares)),
+        Some(("2005-02-28".into(), 2.0))
+    );
+    // The next day it still lags, then Yahoo has made up for it: neither is news.
+    bench.sim.set("2005-03-01T23:30:00Z".parse().unwrap()).unwrap();
+    let next: Vec<Bar> = bench.source.fetch(&ask(&late.bars)).await.unwrap().bars;
+    assert_eq!(next.len(), 1, "{next:?}");
+    bench.sim.fault(Fault::new(Site::Yahoo, FaultKind::None));
+    let known: Vec<Bar> = late.bars.iter().chain(&next).copied().collect();
+    assert_eq!(bench.source.fetch(&ask(&known)).await.unwrap().bars, []);
 }
 
 #[tokio::test]

@@ -7,12 +7,14 @@ mod agreement;
 mod gate;
 #[cfg(test)]
 mod gate_laws;
+mod heard;
 mod limit;
 mod local;
 mod permit;
 mod shared;
 mod state;
 
+pub use heard::{Ending, Heard};
 pub use limit::{Breaker, Limit, Share};
 pub use permit::Permit;
 pub use state::{BreakerState, FlowState};
@@ -20,9 +22,10 @@ pub use state::{BreakerState, FlowState};
 use crate::queue::{QueueError, connection};
 use chrono::{DateTime, Utc};
 use gate::{Answer, Ask, Micros, micros};
+use heard::Notes;
 use local::Local;
 use shared::Shared;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -110,6 +113,7 @@ struct Inside {
     permits: AtomicU64,
     /// Keys for whose next free seat somebody waits.
     waiting: Mutex<HashSet<String>>,
+    notes: Notes,
 }
 
 impl Flow {
@@ -128,7 +132,14 @@ impl Flow {
 
     fn new(now: DateTime<Utc>, member: String, shared: Option<Shared>) -> Self {
         let local = Local::new(now.timestamp_micros());
-        Self(Arc::new(Inside { local, shared, member, permits: AtomicU64::new(0), waiting: Mutex::default() }))
+        Self(Arc::new(Inside {
+            local,
+            shared,
+            member,
+            permits: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            notes: Notes::default(),
+        }))
     }
 
     /// A permit for one request to `key`, after waiting at most `patience` for a token or a seat; else for how long not, and why.
@@ -168,6 +179,28 @@ impl Flow {
             }
         }
         self.0.local.states()
+    }
+
+    /// Takes note of how a request ended, for [`Flow::heard`]. It decides nothing: a note that Redis does not take is only this process'.
+    pub async fn note_ending(&self, key: &str, ending: Ending<'_>) {
+        let fields = Heard::fields(ending, self.0.local.now());
+        self.0.notes.take(key, &fields);
+        if let Some(shared) = self.shared_now()
+            && let Err(why) = shared.note_ending(key, &fields).await
+        {
+            self.lost(shared, &why);
+        }
+    }
+
+    /// What was last heard of each of `keys`, by any process; by this one while Redis is away.
+    pub async fn heard(&self, keys: &[String]) -> BTreeMap<String, Heard> {
+        if let Some(shared) = self.shared_now() {
+            match shared.heard(keys).await {
+                Ok(heard) => return heard,
+                Err(why) => self.lost(shared, &why),
+            }
+        }
+        self.0.notes.all()
     }
 
     async fn admit(&self, mut permit: Permit, patience: Duration) -> Result<Permit, NotNow> {

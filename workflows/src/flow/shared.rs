@@ -2,18 +2,23 @@
 //! process knows, out goes Redis' answer, or the word that there was none in time.
 
 use super::gate::{Answer, Ask, Gate, Micros, micros};
+use super::heard::Heard;
 use super::limit::{Limit, Share};
 use super::local::MEMBER_LIFE;
 use super::state::FlowState;
 use super::{FlowSettings, NotNowReason, Verdict};
 use redis::aio::ConnectionManager;
 use redis::{AsyncCommands, Script, ScriptInvocation};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// The line that gives the scripts their time.
 const REDIS_TIME: &str = "local t = redis.call('TIME'); local now = t[1] * 1000000 + t[2]\n";
+
+/// How long it is known what was heard of a host, seconds.
+const HEARD_S: i64 = 30 * 86_400;
 
 /// The operations, each a script.
 pub(super) struct Scripts {
@@ -173,6 +178,36 @@ impl Shared {
             Ok::<_, redis::RedisError>(states)
         };
         self.in_time(reading).await
+    }
+
+    /// What was heard of a host; forgotten with its gate.
+    pub async fn note_ending(&self, key: &str, fields: &[(&'static str, String)]) -> Result<(), String> {
+        let mut connection = self.connection.clone();
+        let mut noting = redis::pipe();
+        noting.hset_multiple(self.heard_key(key), fields).ignore().expire(self.heard_key(key), HEARD_S).ignore();
+        self.in_time(noting.query_async(&mut connection)).await
+    }
+
+    pub async fn heard(&self, keys: &[String]) -> Result<BTreeMap<String, Heard>, String> {
+        let mut connection = self.connection.clone();
+        let mut asking = redis::pipe();
+        for key in keys {
+            asking.hgetall(self.heard_key(key));
+        }
+        let notes: Vec<BTreeMap<String, String>> = match keys.is_empty() {
+            true => Vec::new(),
+            false => self.in_time(asking.query_async(&mut connection)).await?,
+        };
+        let read = |(key, fields): (&String, BTreeMap<String, String>)| {
+            let mut heard = Heard::default();
+            heard.take(fields.iter().map(|(field, text)| (field.as_str(), text.as_str())));
+            (key.clone(), heard)
+        };
+        Ok(keys.iter().zip(notes).map(read).collect())
+    }
+
+    fn heard_key(&self, key: &str) -> String {
+        format!("{}:heard:{key}", self.prefix)
     }
 
     fn call<'a>(&self, script: &'a Script, key: &str, id: &str, limit: &Limit) -> ScriptInvocation<'a> {

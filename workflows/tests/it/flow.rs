@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use workflows::flow::{Breaker, BreakerState, Flow, FlowSettings, Limit, NotNow, NotNowReason, Permit, Verdict};
+use workflows::flow::{
+    Breaker, BreakerState, Ending, Flow, FlowSettings, Limit, NotNow, NotNowReason, Permit, Verdict,
+};
 
 const HOST: &str = "www.example.com";
 const BRIEFLY: Duration = Duration::from_secs(2);
@@ -57,6 +59,7 @@ macro_rules! on_both {
 
 on_both!(
     fifty_acquirers_keep_to_the_pace_and_use_it,
+    every_pod_knows_what_was_heard_of_a_host,
     seats_are_never_overfilled,
     the_seat_of_a_dead_pod_frees_itself,
     a_visit_keeps_its_seat,
@@ -289,6 +292,17 @@ async fn while_redis_is_away_the_shares_keep_within_the_limit_and_its_return_is_
     }
     // While Redis is away each pod reckons its time from the last answer, so they differ by as long as an answer takes.
     assert_pace(&starts.lock().unwrap(), &limit, 0.5);
+}
+
+async fn every_pod_knows_what_was_heard_of_a_host(pods: Pods) {
+    let pause = Some(Duration::from_secs(5));
+    pods.flows[0].note_ending(HOST, Ending { error: None, pause }).await;
+    pods.flows[1].note_ending(HOST, Ending { error: Some("rate_limited"), pause }).await;
+    let keys = [HOST.to_owned(), "other.example.com".to_owned()];
+    let heard = pods.flows[4].heard(&keys).await.remove(HOST).expect("a note");
+    assert!(heard.last_success_at >= Some(now()) && heard.last_error_at >= heard.last_success_at, "{heard:?}");
+    assert_eq!((heard.last_error.as_deref(), heard.pause), (Some("rate_limited"), pause));
+    assert!(pods.flows[4].heard(&keys[1..]).await.get(&keys[1]).is_none_or(|heard| *heard == Default::default()));
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ async fn archived(db: &Db, n: usize, closes: &[f64]) {
         body_sha256: format!("{n}-{}", closes.len()),
         bars: closes.iter().enumerate().map(bar).collect(),
         factors: vec![],
+        splits: vec![],
         page_session: None,
         refused: vec![],
     };

@@ -44,6 +44,7 @@ pub(crate) fn batch(bars: Vec<Bar>) -> Batch {
         source: "csv".into(),
         bars,
         factors: vec![],
+        splits: vec![],
         page_session: None,
         refused: vec![],
         fetched_at: now(),

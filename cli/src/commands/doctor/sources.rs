@@ -14,6 +14,7 @@ pub async fn look(settings: &Settings, online: bool) -> Vec<Item> {
     let addresses = [
         ("source_yahoo", "yahoo_url", Some(&sources.yahoo_url).filter(|_| named("yahoo"))),
         ("source_nasdaq", "nasdaq_url", Some(&sources.nasdaq_url).filter(|_| named("nasdaq"))),
+        ("source_tiingo", "tiingo_url", Some(&sources.tiingo_url).filter(|_| named("tiingo"))),
         ("source_merolagani", "merolagani_url", Some(&sources.merolagani_url).filter(|_| named("merolagani"))),
         ("source_sharesansar", "sharesansar_url", Some(&sources.sharesansar_url).filter(|_| named("sharesansar"))),
         ("market_clock", "market_clock_url", settings.market_clock_url.as_ref()),
@@ -22,6 +23,13 @@ pub async fn look(settings: &Settings, online: bool) -> Vec<Item> {
         .into_iter()
         .filter_map(|(check, key, url)| Some(address(check, key, url?, online && !settings.offline)));
     items.extend(futures::future::join_all(looks).await);
+    if named("tiingo") && sources.tiingo_key.is_none() {
+        items.push(Item::problem(
+            "source_tiingo_key",
+            "tiingo is named as a source, but tiingo_key is not set",
+            "set tiingo_key to the key of your account, or take tiingo out of nasdaq_sources",
+        ));
+    }
     if named("csv") {
         items.push(csv_folder(settings));
     }

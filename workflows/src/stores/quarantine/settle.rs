@@ -154,6 +154,7 @@ fn one(row: &QuarantineRow, ticker: Ticker, bar: Bar) -> Batch {
         source: row.source.clone(),
         bars: vec![bar],
         factors: Vec::new(),
+        splits: Vec::new(),
         page_session: None,
         refused: Vec::new(),
         fetched_at: row.fetched_at.0,
