@@ -43,7 +43,7 @@ impl Bench {
             nepse: if exchange == Exchange::Nepse { vec![name.to_owned()] } else { vec![] },
             user_agent_contact: None,
         };
-        let source = build(&settings, Flow::memory(sim.clock().now)).unwrap().for_exchange(exchange)[0].clone();
+        let source = build(&settings, Flow::memory(sim.clock().now), None).unwrap().for_exchange(exchange)[0].clone();
         // The one that trades most, so that every session has a bar of it.
         let ticker = sim
             .world()
