@@ -17,6 +17,7 @@ mod guard;
 mod health;
 mod history;
 mod limits;
+mod listings;
 mod observe;
 mod openapi;
 mod pages;
@@ -87,6 +88,7 @@ pub(crate) struct Shared {
     pub(crate) state: ApiState,
     pub(crate) flights: serving::Flights,
     pub(crate) replays: replays::Flights,
+    pub(crate) resting: listings::RestingTickers,
     pub(crate) openapi: String,
     pub(crate) docs: String,
 }
@@ -109,7 +111,7 @@ pub fn app(state: ApiState) -> App {
     let known = Arc::new(routes::Routes::of(&openapi));
     let (hosts, time_limit) = (Arc::new(state.hosts.clone()), state.time_limit);
     let (flights, replays) = (serving::Flights::default(), replays::Flights::default());
-    let shared = Arc::new(Shared { state, flights, replays, openapi, docs });
+    let shared = Arc::new(Shared { state, flights, replays, resting: Default::default(), openapi, docs });
     let (said, seen) = (known.clone(), known);
     let app = openapi::service()
         .data(shared)

@@ -9,6 +9,7 @@ mod document;
 mod forecasts;
 mod health;
 mod history;
+mod listings;
 mod quarantine;
 mod queues;
 mod real_prices;
