@@ -16,3 +16,4 @@ mod record;
 mod replay;
 mod source_pages;
 mod steering;
+mod tickers;
