@@ -21,9 +21,10 @@ struct AuditView {
     id: Uuid,
     /// When.
     at: DateTime<Utc>,
-    /// Who asked.
+    /// Who asked; `evidence` where nobody did.
     who: String,
-    /// Through which door: `api`, `cli`, `dashboard` or `chat`; as the header `X-RetainAI-Door` of the request said, else `api`.
+    /// Through which door: `api`, `cli`, `dashboard` or `chat`; as the header `X-RetainAI-Door` of the request said, else `api`. `engine`: nobody
+    /// asked, the program decided by evidence.
     door: String,
     /// What was asked for: `pause`, `run_cancel`, `backfill_start` and so on.
     action: String,

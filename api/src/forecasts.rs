@@ -2,6 +2,7 @@
 
 use crate::Shared;
 use crate::accuracy::AccuracyView;
+use crate::listings::RestingView;
 use crate::paging::{after, cursor, page};
 use crate::problem::Problem;
 use crate::serving::{Served, is_stale, serve};
@@ -13,6 +14,7 @@ use market::{Baseline, DISCLAIMER, Flag, Interval, Ticker};
 use poem::web::Data;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
+use poem_openapi::types::ToJSON;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -105,6 +107,8 @@ pub(crate) struct ForecastView {
     n_history: u64,
     /// Caveats.
     flags: Vec<FlagName>,
+    /// That its ticker is no longer traded, or not for the time being: then this is its last forecast. Absent while it is.
+    resting: Option<RestingView>,
     /// Whether it was issued in time.
     kind: ForecastKind,
     /// Show it beside the numbers.
@@ -173,9 +177,11 @@ impl Forecasts {
         let (rows, more) = page(rows, limit);
         let next_cursor = rows.last().filter(|_| more).map(|row| self::cursor("ticker", &row.forecast.ticker));
         let now = shared.engine().market_clock.now();
+        let resting = shared.resting.all(&shared).await;
         let view = |row: StoredForecast| {
             let stale = is_stale(&row.forecast, now);
-            ForecastView::of(row, stale, None)
+            let rests = resting.get(&row.forecast.ticker).map(RestingView::from);
+            ForecastView { resting: rests, ..ForecastView::of(row, stale, None) }
         };
         Ok(Json(ForecastPage { items: rows.into_iter().map(view).collect(), next_cursor }))
     }
@@ -200,13 +206,14 @@ impl Forecasts {
         let ticker = ticker_in_path(&exchange, &ticker)?;
         let served = serve(&shared.state, &shared.flights, &ticker).await?;
         let stale = is_stale(&served.stored.forecast, shared.engine().market_clock.now());
-        let tag = Validator::of(&served, stale, shared.state.version);
+        let rests = shared.resting.all(&shared).await.get(&ticker).map(RestingView::from);
+        let tag = Validator::of(&served, stale, rests.as_ref(), shared.state.version);
         let unchanged = if_none_match.as_deref().is_some_and(|sent| tag.is_among(sent));
         let (etag, cache_control) = (tag.text(served.cached), "no-cache".to_owned());
         if unchanged {
             return Ok(ForecastAnswer::NotModified(etag, cache_control));
         }
-        let view = ForecastView::of(served.stored, stale, Some(served.cached));
+        let view = ForecastView { resting: rests, ..ForecastView::of(served.stored, stale, Some(served.cached)) };
         Ok(ForecastAnswer::Fresh(Json(Box::new(view)), etag, cache_control))
     }
 }
@@ -220,10 +227,10 @@ fn default_limit() -> u32 {
 struct Validator(String);
 
 impl Validator {
-    fn of(served: &Served, stale: bool, version: &str) -> Self {
+    fn of(served: &Served, stale: bool, resting: Option<&RestingView>, version: &str) -> Self {
         let f = &served.stored.forecast;
         let text = format!(
-            "{version}|{}|{}|{}|{}|{}|{}|{}|{stale}|{:?}",
+            "{version}|{}|{}|{}|{}|{}|{}|{}|{stale}|{:?}|{}",
             f.ticker,
             f.as_of,
             f.target,
@@ -231,7 +238,8 @@ impl Validator {
             f.input_hash,
             f.issued_at,
             served.stored.hindcast,
-            served.stored.record.map(|record| (record.to, record.sums.n))
+            served.stored.record.map(|record| (record.to, record.sums.n)),
+            resting.map(RestingView::to_json_string).unwrap_or_default()
         );
         Self(hex::encode(&Sha256::digest(text)[..12]))
     }
@@ -287,6 +295,7 @@ impl ForecastView {
             input_hash: forecast.input_hash,
             n_history: forecast.n_history as u64,
             flags: flags.into_iter().map(FlagName::from).collect(),
+            resting: None,
             kind: if hindcast { ForecastKind::Hindcast } else { ForecastKind::Forecast },
             disclaimer: DISCLAIMER.to_owned(),
             cached,

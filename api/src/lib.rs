@@ -21,6 +21,7 @@ mod history;
 mod idempotency;
 mod keys;
 mod limits;
+mod listings;
 mod login;
 mod observe;
 mod openapi;
@@ -117,6 +118,7 @@ pub(crate) struct Shared {
     pub(crate) replays: replays::Flights,
     pub(crate) known: auth::Known,
     pub(crate) feed: Arc<events::Feed>,
+    pub(crate) resting: listings::RestingTickers,
     pub(crate) openapi: String,
     pub(crate) docs: String,
 }
@@ -147,6 +149,7 @@ pub fn app(state: ApiState) -> App {
         replays,
         known: auth::Known::default(),
         feed: Arc::default(),
+        resting: Default::default(),
         openapi,
         docs,
     });

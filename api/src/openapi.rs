@@ -5,7 +5,7 @@ use crate::auth::Access;
 use crate::auth::scope::{self, Scope};
 use crate::problem::PROBLEM_JSON;
 use crate::{accuracy, audit, backfills, dead_letters, history, pauses, quarantine, queues, schedules, workers};
-use crate::{bars, events, exchanges, factors, forecasts, health, keys, login, pages, replays, runs, sources, tickers};
+use crate::{bars, events, exchanges, factors, forecasts, health, keys, listings, login, pages, replays, runs, sources, tickers};
 use poem::http::Method;
 use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 use serde_json::{Map, Value, json};
@@ -13,7 +13,7 @@ use workflows::plan::Step;
 
 type Resources = (
     (forecasts::Forecasts, accuracy::Accuracy),
-    tickers::Tickers,
+    (tickers::Tickers, listings::Listings),
     bars::Bars,
     factors::Factors,
     exchanges::Exchanges,
@@ -49,7 +49,7 @@ const ABOUT: &str = "Forecasts of next-session closes for NASDAQ and NEPSE ticke
 pub(crate) fn service() -> OpenApiService<Resources, ()> {
     let resources = (
         (forecasts::Forecasts, accuracy::Accuracy),
-        tickers::Tickers,
+        (tickers::Tickers, listings::Listings),
         bars::Bars,
         factors::Factors,
         exchanges::Exchanges,
@@ -105,7 +105,8 @@ const HEADER_NAMES: [(&str, &str); 4] =
     [("ETAG", "ETag"), ("CACHE-CONTROL", "Cache-Control"), ("LOCATION", "Location"), ("SET-COOKIE", "Set-Cookie")];
 
 /// Bodies that refuse unknown fields say so.
-const CLOSED_SCHEMAS: [&str; 11] = [
+const CLOSED_SCHEMAS: [&str; 12] = [
+    "SetTickerState",
     "SettleQuarantined",
     "StartRun",
     "RerunRun",
@@ -148,12 +149,14 @@ fn walk(value: &mut Value) {
 /// Says which texts a parameter or field takes. What is read is wider (case does not matter), so that people may type; programs
 /// get the words.
 fn narrow(document: &mut Value) {
-    let words = |name: &str| match name {
+    let words = |of: &str, name: &str| match name {
         "exchange" => json!({ "$ref": "#/components/schemas/Exchange" }),
         "ticker" => {
             json!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9-]*([.][A-Za-z0-9-]+)*$", "maxLength": 16 })
         }
-        "state" => {
+        "state" if of == "/v1/tickers" => json!({ "$ref": "#/components/schemas/TickerState" }),
+        "state" if of == "/v1/quarantine" => json!({ "type": "string", "enum": quarantine::STATES }),
+        "state" if of == "/v1/runs" => {
             let state = "(queued|running|succeeded|failed|cancelled|no_new_session)";
             json!({ "type": "string", "pattern": format!("^{state}(,{state})*$") })
         }
@@ -162,11 +165,16 @@ fn narrow(document: &mut Value) {
         "kind" => json!({ "type": "string", "enum": pauses::KINDS }),
         _ => Value::Null,
     };
-    let operations = document["paths"].as_object_mut().into_iter().flatten().flat_map(|(_, path)| path.as_object_mut());
-    for parameter in operations.flatten().filter_map(|(_, o)| o.get_mut("parameters")?.as_array_mut()).flatten() {
+    let paths = document["paths"].as_object_mut().into_iter().flatten();
+    let operations = paths.filter_map(|(path, operations)| Some((path, operations.as_object_mut()?)));
+    let parameters = operations.flat_map(|(path, operations)| {
+        let lists = operations.iter_mut().filter_map(|(_, o)| o.get_mut("parameters")?.as_array_mut());
+        lists.flatten().map(move |parameter| (path, parameter))
+    });
+    for (path, parameter) in parameters {
         let name = parameter["name"].as_str().unwrap_or_default();
         // Only a path's `kind` is one of a pause.
-        let schema = if name == "kind" && parameter["in"] != "path" { Value::Null } else { words(name) };
+        let schema = if name == "kind" && parameter["in"] != "path" { Value::Null } else { words(path, name) };
         // The `from` of a range of sessions is a date already.
         if !schema.is_null() && parameter["schema"].get("format").is_none() {
             parameter["schema"] = schema;
@@ -177,7 +185,7 @@ fn narrow(document: &mut Value) {
         // The `from` of a range of sessions is a date already.
         for (field, schema) in fields.into_iter().flatten().filter(|(_, schema)| schema.get("format").is_none()) {
             let description = schema["description"].take();
-            match words(field) {
+            match words(name, field) {
                 Value::Null => schema["description"] = description,
                 reference if reference.get("$ref").is_some() => {
                     *schema = json!({ "allOf": [reference], "description": description });

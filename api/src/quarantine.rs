@@ -17,9 +17,9 @@ use uuid::Uuid;
 use workflows::stores::quarantine::{self, Filter, QuarantineRow, Settled};
 
 /// The states there are.
-const STATES: [&str; 5] = ["open", "released", "dismissed", "confirmed", "overtaken"];
+pub(crate) const STATES: [&str; 5] = ["open", "released", "dismissed", "confirmed", "overtaken"];
 
-/// A row, or a whole batch of a ticker, that broke a rule.
+/// A row, a whole batch of a ticker, or a whole page of a market, that broke a rule.
 #[derive(Debug, Object)]
 #[oai(rename = "Quarantined", skip_serializing_if_is_none)]
 struct QuarantinedView {
@@ -27,7 +27,7 @@ struct QuarantinedView {
     id: Uuid,
     /// Where it trades.
     exchange: ExchangeName,
-    /// The symbol.
+    /// The symbol; `*` for the page of a whole market.
     ticker: String,
     /// The trading day; absent when it is a whole batch.
     session: Option<NaiveDate>,
@@ -129,7 +129,8 @@ impl Quarantine {
 
     /// Accepts what was set aside, as it is.
     ///
-    /// It enters the archive as a revision of the source that gave it. Releasing twice is releasing once.
+    /// It enters the archive as a revision of the source that gave it; the rows of a page come with the next run of each ticker. Releasing twice is
+    /// releasing once.
     #[oai(path = "/v1/quarantine/:id/release", method = "post", operation_id = "release_quarantined")]
     async fn release(
         &self,

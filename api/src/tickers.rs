@@ -3,9 +3,9 @@
 use crate::Shared;
 use crate::paging::{after, cursor, page};
 use crate::problem::Problem;
-use crate::words::{ExchangeName, Tag, exchange_in_query, ticker_in_path, unknown_ticker};
-use chrono::NaiveDate;
-use market::Ticker;
+use crate::words::{ExchangeName, Tag, TickerStateName, exchange_in_query, ticker_in_path, unknown_ticker};
+use chrono::{DateTime, NaiveDate, Utc};
+use market::{ListingState, Ticker};
 use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
@@ -23,8 +23,20 @@ pub(crate) struct TickerView {
     ticker: String,
     /// The company's or fund's name, where known.
     name: Option<String>,
-    /// Whether schedules start runs for it.
+    /// Whether schedules start runs for it: it is followed, and new or active.
     active: bool,
+    /// Where it stands.
+    state: TickerStateName,
+    /// Since when.
+    since: DateTime<Utc>,
+    /// Why: the evidence, or the operator's reason.
+    reason: Option<String>,
+    /// Who decided: `evidence` or `operator`.
+    decided_by: String,
+    /// What stands in the place of a renamed or merged one, `NASDAQ:META`.
+    successor: Option<String>,
+    /// Why it is not followed here: it is excluded, or no longer in the list file. Absent when it is.
+    unfollowed: Option<String>,
     /// How many bars are archived.
     bars: u64,
     /// The newest archived session.
@@ -54,6 +66,8 @@ impl Tickers {
         shared: Data<&Arc<Shared>>,
         /// Only this exchange: NASDAQ or NEPSE.
         exchange: Query<Option<String>>,
+        /// Only in this state: new, active, suspended, delisted, renamed or merged.
+        state: Query<Option<String>>,
         /// The most items on a page.
         #[oai(default = "default_limit", validator(minimum(value = "1"), maximum(value = "1000")))]
         limit: Query<u32>,
@@ -61,9 +75,13 @@ impl Tickers {
         cursor: Query<Option<String>>,
     ) -> Result<Json<TickerPage>, Problem> {
         let exchange = exchange_in_query(exchange.as_deref())?;
+        let parse = |text: &str| {
+            text.parse::<ListingState>().map_err(|error| Problem::bad_parameter("state", error.to_string()))
+        };
+        let state = state.as_deref().map(parse).transpose()?;
         let after: Option<Ticker> = after("ticker", cursor.as_deref())?;
         let limit = limit.0 as usize;
-        let rows = tickers::list(&shared.stores().db, exchange, after.as_ref(), limit as i64 + 1).await?;
+        let rows = tickers::list_in(&shared.stores().db, exchange, state, after.as_ref(), limit as i64 + 1).await?;
         let (rows, more) = page(rows, limit);
         let next_cursor = rows.last().filter(|_| more).map(|row| self::cursor("ticker", &row.ticker));
         Ok(Json(TickerPage { items: rows.into_iter().map(TickerView::from).collect(), next_cursor }))
@@ -113,6 +131,12 @@ impl From<TickerRow> for TickerView {
             ticker: row.ticker.symbol().to_owned(),
             name: row.name,
             active: row.active,
+            state: row.state.into(),
+            since: row.since,
+            reason: Some(row.why).filter(|why| !why.is_empty()),
+            decided_by: row.decided_by,
+            successor: row.successor.as_ref().map(Ticker::to_string),
+            unfollowed: row.unfollowed,
             bars: row.bars.unsigned_abs(),
             last_session: row.last_session,
             model_version: row.champion,

@@ -34,6 +34,19 @@ pub(crate) enum ExchangeName {
     Nepse,
 }
 
+/// Where a ticker stands. `new`: known, without a bar so far. `active`: traded. `suspended`: not for a while; not trained, looked at now and then.
+/// `delisted`: no longer traded. `renamed`, `merged`: another ticker stands in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename = "TickerState", rename_all = "snake_case", remote = "market::ListingState")]
+pub(crate) enum TickerStateName {
+    New,
+    Active,
+    Suspended,
+    Delisted,
+    Renamed,
+    Merged,
+}
+
 /// How the target session was found: from the weekdays on which the ticker traded lately, or from the exchange's usual week.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[oai(rename = "TargetBasis", rename_all = "snake_case", remote = "market::TargetBasis")]

@@ -1,6 +1,7 @@
 //! The command line: what can be said, and what each word means.
 
 use crate::steering_args::{Backfills, Dead, Histories, Quarantined, Queues, Schedules, StartBackfill};
+use crate::ticker_args::Tickers;
 use clap::{Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -122,7 +123,7 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         record: Option<PathBuf>,
     },
-    /// List the tickers, or add some.
+    /// List the tickers, add some, say what became of them.
     Tickers {
         #[command(subcommand)]
         what: Option<Tickers>,
@@ -226,17 +227,6 @@ pub enum Runs {
     Unpin {
         /// Its id.
         id: uuid::Uuid,
-    },
-}
-
-/// What to do with tickers.
-#[derive(Debug, Subcommand)]
-pub enum Tickers {
-    /// Make tickers known, so that schedules start runs for them.
-    Add {
-        /// EXCHANGE:TICKER.
-        #[arg(required = true, value_name = "EXCHANGE:TICKER")]
-        tickers: Vec<market::Ticker>,
     },
 }
 

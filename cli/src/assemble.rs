@@ -17,6 +17,7 @@ use workflows::exchange_duties::{Seen, look_after, look_after_exchanges};
 use workflows::flow::{Flow, FlowSettings};
 use workflows::history::sweep::keep_house;
 use workflows::ledger::{self, Abandoned};
+use workflows::listing_duties::look_after_listings;
 use workflows::plan::Step;
 use workflows::queue::{MemoryQueue, RedisQueue, ServerCheckError};
 use workflows::{Cache, Db, Engine, EngineSettings, History, Ledger, Queue, Stores, reconciler, scheduler};
@@ -127,6 +128,8 @@ pub async fn work(
     if work.schedules {
         tasks.spawn(scheduler::schedule(engine.clone(), settings.offline, stop.clone()));
         tasks.spawn(look_after_exchanges(engine.clone(), settings.offline, stop.clone()));
+        let universes = settings.universes.clone();
+        tasks.spawn(look_after_listings(engine.clone(), universes, settings.offline, stop.clone()));
         if settings.history_dir.is_some() {
             tasks.spawn(keep_house(engine.clone(), history(&settings, &engine), stop.clone()));
         }
@@ -137,10 +140,11 @@ pub async fn work(
     if work.steps.is_empty() {
         stop.cancelled().await;
     } else {
+        let db = stores.db.clone();
         let workshop = Arc::new(Workshop {
             engine: engine.clone(),
             stores,
-            sources: workers::sources::build(&settings.sources, flow)?,
+            sources: workers::sources::build(&settings.sources, flow, Some(db))?,
             compute: ComputePool::new(settings.cores),
             offline: settings.offline,
             history_days: settings.history_days,
@@ -214,7 +218,10 @@ async fn prepare_once(engine: &Engine, db: &Db, settings: &Settings, work: &Work
     anyhow::ensure!(missing == 0, "the database lacks {missing} migrations: run `retainai migrate`");
     engine.queue.check(db.installation().await?).await?;
     if work.schedules {
-        workflows::stores::tickers::add(db, &settings.tickers, db.now()).await?;
+        let mut named = settings.tickers.clone();
+        named.extend(settings.universes.nasdaq.named(Exchange::Nasdaq));
+        named.extend(settings.universes.nepse.named(Exchange::Nepse));
+        workflows::stores::tickers::add(db, &named, db.now()).await?;
         for schedule in &scheduler::default_schedules() {
             engine.ledger.add_schedule(schedule).await?;
         }

@@ -10,6 +10,7 @@ mod roles;
 mod settings;
 mod steering_args;
 mod telemetry;
+mod ticker_args;
 
 use args::{Args, Command};
 use clap::Parser;

@@ -1,6 +1,8 @@
 //! Every setting, once: key, default, meaning. In come a file, the environment and flags (each wins over the one before), out goes a
 //! typed `Settings`, or an error that names the key and where its value came from. The only reader of the environment.
 
+mod universes;
+
 use crate::args::Overrides;
 use market::{Exchange, Ticker};
 use std::collections::BTreeMap;
@@ -8,9 +10,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
+use universes::universes;
 use workers::sources::Key;
 use workflows::Keep;
 use workflows::flow::{Breaker, Limit};
+use workflows::listing_duties::Universes;
 use workflows::plan::Step;
 use workflows::queue::RedisServer;
 
@@ -91,6 +95,24 @@ pub const SPECS: &[Spec] = &[
         "NASDAQ:NVDA,NASDAQ:MSFT,NASDAQ:AAPL,NASDAQ:AMZN,NASDAQ:TSLA,NEPSE:GBIME,NEPSE:NABIL,NEPSE:CIT,NEPSE:EBL,NEPSE:HIDCL",
         "tickers that are made known at start, EXCHANGE:TICKER separated by commas; more with `retainai tickers add`",
     ),
+    spec(
+        "nasdaq_universe",
+        "",
+        "file with the symbols of NASDAQ to follow, one a line, # begins a comment; read again when it changes; empty: only what is known or added",
+    ),
+    spec(
+        "nepse_universe",
+        "listed",
+        "listed: of NEPSE only what is known or added; page: also every symbol that stands on its market page",
+    ),
+    spec("nasdaq_include", "", "symbols of NASDAQ that are followed in any case, a * at the end for all that begin so"),
+    spec(
+        "nasdaq_exclude",
+        "",
+        "symbols of NASDAQ that are not followed unless they are included, a * at the end for all that begin so",
+    ),
+    spec("nepse_include", "", "the same as nasdaq_include for NEPSE"),
+    spec("nepse_exclude", "", "the same as nasdaq_exclude for NEPSE"),
     spec("offline", "false", "send no request at all"),
     spec("market_clock_url", "", "take the market's time from this address (the demo); empty: the real time"),
     spec(
@@ -221,6 +243,7 @@ pub struct Settings {
     pub redis_prefix: String,
     pub database_connections: u32,
     pub tickers: Vec<Ticker>,
+    pub universes: Universes,
     pub offline: bool,
     pub market_clock_url: Option<String>,
     pub sources: workers::sources::SourceSettings,
@@ -392,6 +415,7 @@ fn build(values: BTreeMap<&'static str, Value>) -> Result<Settings, SettingsErro
         None => None,
     };
     let cores: usize = r.parse("cores")?;
+    let tickers: Vec<Ticker> = r.list("tickers")?;
     let data_dir = PathBuf::from(r.text("data_dir"));
     let beside_the_store = database_url.is_none().then(|| data_dir.join("history"));
     let history_dir = r.optional("history_dir").map(PathBuf::from).or(beside_the_store);
@@ -407,7 +431,8 @@ fn build(values: BTreeMap<&'static str, Value>) -> Result<Settings, SettingsErro
         database_url,
         redis_prefix: r.text("redis_prefix").to_owned(),
         database_connections: r.at_least("database_connections", 2)?,
-        tickers: r.list("tickers")?,
+        universes: universes(&r, &tickers)?,
+        tickers,
         offline: r.parse("offline")?,
         market_clock_url: r.optional("market_clock_url"),
         sources: sources(&r)?,

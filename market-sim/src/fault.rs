@@ -1,5 +1,6 @@
 //! Faults that a test can switch on, per site and for so many requests; and how often each page was asked for.
 
+use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -67,6 +68,8 @@ pub enum FaultKind {
     Stale,
     /// A page without rows.
     Empty,
+    /// The today page with the first half of its rows.
+    Half,
     /// Another company's page.
     WrongSymbol,
     /// Only the first half of the page.
@@ -119,7 +122,7 @@ impl Fault {
         match self.kind {
             FaultKind::TooMany | FaultKind::Broken | FaultKind::Slow | FaultKind::Truncate => true,
             FaultKind::GzipBomb | FaultKind::Endless | FaultKind::Challenge => true,
-            FaultKind::Layout22 | FaultKind::Layout21 => page == Page::Today,
+            FaultKind::Layout22 | FaultKind::Layout21 | FaultKind::Half => page == Page::Today,
             FaultKind::LayoutChanged => {
                 matches!(page, Page::Today | Page::Chart | Page::Quote | Page::Tab | Page::Prices)
             }
@@ -132,6 +135,28 @@ impl Fault {
             FaultKind::Fund => page == Page::Quote,
             FaultKind::None | FaultKind::Disallow => false,
         }
+    }
+}
+
+/// A company that is not traded for a while: what `POST /sim/absence` takes. ShareSansar leaves out its sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Absence {
+    /// Its symbol.
+    pub symbol: String,
+    /// The first session without it.
+    pub from: NaiveDate,
+    /// The first session with it again; never when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<NaiveDate>,
+}
+
+impl Absence {
+    /// Whether the symbol is away in this session.
+    pub fn covers(&self, symbol: &str, session: NaiveDate) -> bool {
+        self.symbol.eq_ignore_ascii_case(symbol)
+            && session >= self.from
+            && self.until.is_none_or(|until| session < until)
     }
 }
 
@@ -201,7 +226,7 @@ mod tests {
         assert_eq!(fault, Fault::new(Site::Yahoo, FaultKind::TooMany).times(2));
         for kind in ["500", "slow", "layout22", "layout21", "layout_changed", "csrf", "stale", "empty", "wrong_symbol"]
             .iter()
-            .chain(&["gzip_bomb", "endless", "challenge", "truncate", "disallow", "fund", "lag"])
+            .chain(&["gzip_bomb", "endless", "challenge", "truncate", "disallow", "fund", "lag", "half"])
         {
             let text = format!(r#"{{"site":"sharesansar","kind":"{kind}"}}"#);
             assert!(serde_json::from_str::<Fault>(&text).is_ok(), "{kind}");

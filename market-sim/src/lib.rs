@@ -16,7 +16,7 @@ mod world;
 mod yahoo;
 
 pub use clock::{ClockView, Move};
-pub use fault::{Fault, FaultKind, Page, Requests, Site};
+pub use fault::{Absence, Fault, FaultKind, Page, Requests, Site};
 pub use nepse::DAILY_LIMIT;
 pub use pages::{SavedPage, saved_pages};
 pub use tiingo::TIINGO_KEY;

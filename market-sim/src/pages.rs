@@ -43,8 +43,8 @@ pub fn saved_pages(seed: u64, tickers: usize) -> anyhow::Result<Vec<SavedPage>> 
     let rows = HistoryForm { draw: 1, start: 0, length: 50, company: bank.company_id };
     let page = |name, source, ticker: Option<&Ticker>, text| SavedPage { name, source, ticker: ticker.cloned(), text };
     Ok(vec![
-        page("market", "sharesansar", None, sharesansar::today(&world, now, None)),
-        page("history", "sharesansar", Some(&bank.ticker), sharesansar::history(&world, &rows, now, None)),
+        page("market", "sharesansar", None, sharesansar::today(&world, now, &[], None)),
+        page("history", "sharesansar", Some(&bank.ticker), sharesansar::history(&world, &rows, now, &[], None)),
         page("chart", "yahoo", Some(&apple), yahoo::chart(&world, "AAPL", &all, now, None).1),
         page("quote", "nasdaq", Some(&apple), nasdaq::historical(&world, "AAPL", &quotes, now, None)),
         page("prices", "tiingo", Some(&apple), tiingo::prices(&world, "AAPL", &prices, now, None).1),

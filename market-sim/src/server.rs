@@ -2,7 +2,7 @@
 
 use crate::{
     clock::{Clock, ClockView, Move},
-    fault::{Fault, FaultBook, FaultKind, Page, Requests, Site},
+    fault::{Absence, Fault, FaultBook, FaultKind, Page, Requests, Site},
     merolagani::{self, DetailForm, DetailQuery},
     nasdaq::{self, HistoryQuery},
     sharesansar::{self, HistoryForm},
@@ -36,6 +36,7 @@ pub(crate) struct Sites {
     pub(crate) seed: u64,
     clock: Mutex<Clock>,
     faults: Mutex<FaultBook>,
+    away: Mutex<Vec<Absence>>,
     sessions: AtomicU64,
 }
 
@@ -47,7 +48,7 @@ const SESSION_COOKIE: &str = "sharesansar_session";
 impl Sites {
     pub(crate) fn new(world: World, seed: u64, clock: Clock) -> Self {
         let faults = Mutex::new(FaultBook::default());
-        Self { world, seed, clock: Mutex::new(clock), faults, sessions: AtomicU64::new(0) }
+        Self { world, seed, clock: Mutex::new(clock), faults, away: Mutex::default(), sessions: AtomicU64::new(0) }
     }
 
     pub(crate) fn clock(&self) -> ClockView {
@@ -62,6 +63,17 @@ impl Sites {
 
     pub(crate) fn set_fault(&self, fault: Fault) {
         lock(&self.faults).set(fault);
+    }
+
+    /// A company is away from a session on; a later word about the same one replaces an earlier one.
+    pub(crate) fn set_absence(&self, absence: Absence) {
+        let mut away = lock(&self.away);
+        away.retain(|other| other.symbol != absence.symbol);
+        away.push(absence);
+    }
+
+    fn away(&self) -> Vec<Absence> {
+        lock(&self.away).clone()
     }
 
     pub(crate) fn requests(&self) -> Requests {
@@ -106,6 +118,7 @@ pub(crate) fn routes(site: Arc<Sites>) -> impl IntoEndpoint {
         .at("/robots.txt", get(robots))
         .at("/sim/clock", get(read_clock).post(move_clock))
         .at("/sim/fault", post(switch_fault))
+        .at("/sim/absence", post(take_away))
         .at("/sim/requests", get(count_requests))
         .at("/sim/tickers", get(list_tickers))
         .data(site)
@@ -122,7 +135,7 @@ async fn chart(Data(site): Shared<'_>, Path(symbol): Path<String>, Query(query):
 #[handler]
 async fn today(Data(site): Shared<'_>) -> Response {
     answer(site, Site::Sharesansar, Page::Today, "text/html; charset=UTF-8", |fault| {
-        (200, sharesansar::today(&site.world, site.now(), fault))
+        (200, sharesansar::today(&site.world, site.now(), &site.away(), fault))
     })
     .await
 }
@@ -149,7 +162,7 @@ async fn history(Data(site): Shared<'_>, request: &Request, Form(form): Form<His
         if !fits || fault == Some(FaultKind::Csrf) {
             return (200, sharesansar::csrf_mismatch());
         }
-        (200, sharesansar::history(&site.world, &form, site.now(), fault))
+        (200, sharesansar::history(&site.world, &form, site.now(), &site.away(), fault))
     })
     .await
 }
@@ -231,6 +244,12 @@ async fn move_clock(Data(site): Shared<'_>, Json(order): Json<Move>) -> poem::Re
 async fn switch_fault(Data(site): Shared<'_>, Json(fault): Json<Fault>) -> Json<Fault> {
     site.set_fault(fault);
     Json(fault)
+}
+
+#[handler]
+async fn take_away(Data(site): Shared<'_>, Json(absence): Json<Absence>) -> Json<Absence> {
+    site.set_absence(absence.clone());
+    Json(absence)
 }
 
 #[handler]

@@ -1,7 +1,7 @@
 //! ShareSansar's pages: today's table of all tickers, a company's page with its token, a company's history as JSON.
 
 use crate::{
-    fault::FaultKind,
+    fault::{Absence, FaultKind},
     world::{Listing, Row, World},
 };
 use chrono::{DateTime, Days, NaiveDate, Utc};
@@ -31,7 +31,7 @@ pub struct HistoryForm {
 }
 
 /// The table of all tickers of the newest session that is over. On closed days that is still the session before.
-pub fn today(world: &World, now: DateTime<Utc>, fault: Option<FaultKind>) -> String {
+pub fn today(world: &World, now: DateTime<Utc>, away: &[Absence], fault: Option<FaultKind>) -> String {
     let mut session = world.last_closed_session(EXCHANGE, now);
     if fault == Some(FaultKind::Stale) {
         session = session.and_then(|day| world.sessions(EXCHANGE).range(..day).next_back().copied());
@@ -41,9 +41,12 @@ pub fn today(world: &World, now: DateTime<Utc>, fault: Option<FaultKind>) -> Str
     if let Some(session) = session.filter(|_| fault != Some(FaultKind::Empty)) {
         let traded = world.listings().iter().filter_map(|listing| {
             let at = listing.rows.binary_search_by_key(&session, |row| row.session).ok()?;
-            (listing.ticker.exchange() == EXCHANGE).then_some((listing, at))
+            let there = !away.iter().any(|absence| absence.covers(listing.ticker.symbol(), session));
+            (listing.ticker.exchange() == EXCHANGE && there).then_some((listing, at))
         });
-        for (number, (listing, at)) in traded.enumerate() {
+        let traded: Vec<_> = traded.collect();
+        let shown = if fault == Some(FaultKind::Half) { traded.len() / 2 } else { traded.len() };
+        for (number, (listing, at)) in traded.into_iter().take(shown).enumerate() {
             let cells: String =
                 columns.iter().map(|(_, key)| format!("<td>{}</td>", cell(key, number, listing, at))).collect();
             body.push_str(&format!("<tr>{cells}</tr>\n"));
@@ -147,7 +150,13 @@ pub fn company(listing: &Listing, token: &str, fault: Option<FaultKind>) -> Stri
 }
 
 /// One page of a company's history, newest first.
-pub fn history(world: &World, form: &HistoryForm, now: DateTime<Utc>, fault: Option<FaultKind>) -> String {
+pub fn history(
+    world: &World,
+    form: &HistoryForm,
+    now: DateTime<Utc>,
+    away: &[Absence],
+    fault: Option<FaultKind>,
+) -> String {
     let listing = world
         .listings()
         .iter()
@@ -157,6 +166,9 @@ pub fn history(world: &World, form: &HistoryForm, now: DateTime<Utc>, fault: Opt
         (Some(listing), Some(last)) => until(listing, last, fault),
         _ => &[],
     };
+    let symbol = listing.map_or("", |listing| listing.ticker.symbol());
+    let there = |row: &&Row| !away.iter().any(|absence| absence.covers(symbol, row.session));
+    let rows: Vec<&Row> = rows.iter().filter(there).collect();
     let page: Vec<serde_json::Value> = rows
         .iter()
         .rev()

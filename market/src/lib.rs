@@ -1,4 +1,4 @@
-//! The words of RetainAI: exchange, ticker, bar, series, session, forecast, record.
+//! The words of RetainAI: exchange, ticker and whether it is listed, bar, series, session, forecast, record.
 //!
 //! Everything here is pure: no async, no I/O, no clock. Text and numbers from outside become these types once,
 //! at the edge (`Ticker::parse`, `RawBar::check`); inside the product the types are trusted.
@@ -9,13 +9,16 @@ mod batch;
 mod exchange;
 mod folder;
 mod forecast;
+pub mod listing;
 mod market_day;
+pub mod market_page;
 mod number;
 mod record;
 mod series;
 mod session;
 mod split;
 mod ticker;
+pub mod universe;
 pub mod validate;
 
 pub use alarm::{AlarmKind, Doubts, UnknownAlarm};
@@ -27,6 +30,7 @@ pub use folder::{
     write_bars_csv,
 };
 pub use forecast::{Baseline, DISCLAIMER, Flag, Forecast, Interval, MadeBy};
+pub use listing::ListingState;
 pub use market_day::{MARKET_RETURN_CLIP, MarketDay, MarketSums, changes, market_condition, market_days};
 pub use number::{NumberFault, parse_number};
 pub use record::{Scored, Sums};

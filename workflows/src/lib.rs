@@ -18,6 +18,7 @@ pub mod history;
 mod lanes;
 pub mod ledger;
 mod life;
+pub mod listing_duties;
 pub mod message;
 pub mod plan;
 pub mod probe;

@@ -8,7 +8,7 @@ use crate::ledger::{self, Abandoned, Ending};
 use crate::plan::Step;
 use crate::queue::QueueError;
 use crate::state::Outcome;
-use crate::stores::{alarms, quarantine};
+use crate::stores::{alarms, listings, quarantine};
 use chrono::{DateTime, TimeDelta, Utc};
 use market::validate::{Rule, Severity};
 use std::collections::{BTreeMap, BTreeSet};
@@ -178,7 +178,7 @@ async fn slow_duties(engine: &Engine, memory: &mut Memory, now: DateTime<Utc>) -
     Ok(())
 }
 
-/// Tells what waits in the quarantine, and which alarms hold. What there is none of is told as zero, so that an alert on it ends.
+/// Tells what waits in the quarantine, which alarms hold, and where the tickers stand. What there is none of is told as zero, so that an alert on it ends.
 async fn count_findings(db: &Db) -> StoreResult<()> {
     type Counts = [(String, String, i64)];
     let of = |counts: &Counts, exchange: &str, what: &str| {
@@ -186,10 +186,15 @@ async fn count_findings(db: &Db) -> StoreResult<()> {
         found.map_or(0.0, |(.., count)| *count as f64)
     };
     let (waiting, alarming) = (quarantine::open_counts(db).await?, alarms::open_counts(db).await?);
+    let listed = listings::counts(db).await?;
     for exchange in market::Exchange::ALL.map(market::Exchange::as_str) {
         for rule in Rule::ALL.iter().filter(|rule| rule.severity() >= Severity::Row).map(|rule| rule.as_str()) {
             let count = of(&waiting, exchange, rule);
             metrics::gauge!("retainai_quarantine_open", "exchange" => exchange, "rule" => rule).set(count);
+        }
+        for state in market::ListingState::ALL.map(market::ListingState::as_str) {
+            let count = of(&listed, exchange, state);
+            metrics::gauge!("retainai_tickers", "exchange" => exchange, "state" => state).set(count);
         }
         for kind in market::AlarmKind::ALL.map(market::AlarmKind::as_str) {
             let count = of(&alarming, exchange, kind);

@@ -11,6 +11,7 @@ mod events;
 mod forecasts;
 mod health;
 mod history;
+mod listings;
 mod quarantine;
 mod queues;
 mod real_prices;

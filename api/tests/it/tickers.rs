@@ -29,9 +29,11 @@ async fn tickers_are_listed_in_order_and_paged() {
 async fn one_ticker_says_what_is_known() {
     let world = World::new().await;
     world.import("NASDAQ:AAPL", 20).await;
-    let body = world.get("/v1/tickers/NASDAQ/AAPL").await.ok();
+    let mut body = world.get("/v1/tickers/NASDAQ/AAPL").await.ok();
+    assert!(body["since"].take().is_string());
     let expected = serde_json::json!({
-        "exchange": "NASDAQ", "ticker": "AAPL", "active": true, "bars": 20, "last_session": FRIDAY
+        "exchange": "NASDAQ", "ticker": "AAPL", "active": true, "bars": 20, "last_session": FRIDAY, "state": "active", "since": null,
+        "reason": "it has bars, up to 2024-01-26", "decided_by": "evidence"
     });
     assert_eq!(body, expected);
     world.get("/v1/tickers/NASDAQ/NOPE").await.problem(404, "unknown_ticker");

@@ -16,6 +16,8 @@ pub enum Severity {
     Row,
     /// The whole batch waits in the quarantine.
     Ticker,
+    /// The whole page of a session waits in the quarantine.
+    Page,
 }
 
 macro_rules! rules {
@@ -80,6 +82,8 @@ rules! {
     Level = "level", Ticker;
     /// The source speaks of another security by name.
     Identity = "identity", Ticker;
+    /// The market page has far fewer tickers than that of the last session.
+    PartialPage = "partial_page", Page;
 }
 
 /// The text names no rule.

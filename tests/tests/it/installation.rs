@@ -155,6 +155,15 @@ impl Installation {
             .expect("a fault");
     }
 
+    /// A company of NEPSE is not traded from a session on, for ever or until another one.
+    pub async fn take_away(&self, symbol: &str, from: &str, until: Option<&str>) {
+        let mut absence = json!({ "symbol": symbol, "from": from });
+        if let Some(until) = until {
+            absence["until"] = until.into();
+        }
+        http::post_json(&format!("{}/sim/absence", self.market_url), &absence).await.expect("the market");
+    }
+
     /// Waits until at least `count` runs exist and all have ended; answers them.
     pub async fn runs_ended(&self, count: usize) -> Vec<Value> {
         eventually("all runs to end", LIMIT, || async {

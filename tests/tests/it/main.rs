@@ -18,3 +18,4 @@ mod record;
 mod replay;
 mod source_pages;
 mod steering;
+mod tickers;

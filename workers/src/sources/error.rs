@@ -1,5 +1,6 @@
 //! What can go wrong between us and a source, as words for people and as a decision for the engine.
 
+use market::market_page::CONFIRMED_AFTER;
 use std::{fmt, time::Duration};
 use workflows::flow::NotNowReason;
 
@@ -81,6 +82,14 @@ pub enum SourceErrorKind {
     /// A well-formed answer without a single row where there must be some.
     #[error("the page holds no rows; it may be between two states, so it is asked again later")]
     Empty,
+    /// The market page has too few tickers to be believed.
+    #[error(
+        "the page is set aside as a whole: {0}; it is read again later, and the same page then, the next session's, or `retainai quarantine release` confirms it"
+    )]
+    PartialPage(String),
+    /// The page could not be laid beside those before it.
+    #[error("the page could not be judged, because our own store failed: {0}")]
+    Unjudged(String),
     /// The source could not be reached, was too slow, broke off, or answered with a server error.
     #[error("the source could not be reached: {0}; check the network if this goes on")]
     Transport(String),
@@ -121,6 +130,8 @@ impl SourceErrorKind {
             Self::Identity { .. } => "identity",
             Self::Adjustment(_) => "adjustment",
             Self::Empty => "empty",
+            Self::PartialPage(_) => "partial_page",
+            Self::Unjudged(_) => "store",
             Self::Transport(_) => "transport",
             Self::Parse(_) => "parse",
             Self::NotNow { .. } => "not_now",
@@ -137,6 +148,9 @@ impl SourceErrorKind {
         match self {
             Self::RateLimited { retry_after } => Retry::Later(*retry_after),
             Self::NotNow { wait, .. } => Retry::Wait(*wait),
+            // Then the same page again is a word of its own.
+            Self::PartialPage(_) => Retry::Later(CONFIRMED_AFTER.to_std().ok()),
+            Self::Unjudged(_) => Retry::Later(None),
             // The source before it is asked again as well.
             Self::Adjustment(_) => Retry::Later(None),
             Self::SessionExpired | Self::Empty | Self::Transport(_) | Self::Parse(_) => Retry::Later(None),

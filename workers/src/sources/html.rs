@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_nul_does_not_join_what_it_parts() {
-        let page = document("<table><tr><td>12\x003</td></tr></table>").unwrap();
+        let page = document("<table><tr><td>12\u{0}3</td></tr></table>").unwrap();
         assert_eq!(text_of(&page.select(&selector("td")).next().unwrap()), "12\u{fffd}3");
     }
 

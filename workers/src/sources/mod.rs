@@ -17,6 +17,7 @@ mod sharesansar;
 pub mod sharesansar_page;
 mod tiingo;
 pub mod tiingo_page;
+mod whole_page;
 mod yahoo;
 pub mod yahoo_page;
 
@@ -30,6 +31,7 @@ use market::{Bar, Batch, Exchange, Ticker};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use workflows::Db;
 use workflows::flow::{Flow, Limit};
 
 /// What is asked of a source.
@@ -195,8 +197,9 @@ impl Sources {
     }
 }
 
-/// Builds what the settings name. All of them share one client, which asks `flow` before each request.
-pub fn build(settings: &SourceSettings, flow: Flow) -> Result<Sources, SourcesFault> {
+/// Builds what the settings name. All of them share one client, which asks `flow` before each request. With a database, a page of the whole market is
+/// laid beside those before it.
+pub fn build(settings: &SourceSettings, flow: Flow, db: Option<Db>) -> Result<Sources, SourcesFault> {
     let manners = Manners {
         contact: settings.user_agent_contact.clone(),
         limit: settings.limit,
@@ -211,6 +214,7 @@ pub fn build(settings: &SourceSettings, flow: Flow) -> Result<Sources, SourcesFa
                 client.clone(),
                 settings.sharesansar_url.clone(),
                 settings.page_age,
+                db.clone(),
             )),
             "nasdaq" => Arc::new(nasdaq::Nasdaq::new(client.clone(), settings.nasdaq_url.clone())),
             "merolagani" => Arc::new(merolagani::Merolagani::new(client.clone(), settings.merolagani_url.clone())),

@@ -5,6 +5,7 @@ use super::error::SourceErrorKind as Kind;
 use super::http::{self, PoliteClient, Question, Visit};
 use super::overlap::{self, Overlap};
 use super::sharesansar_page::{self as page, CompanyPage, TodayPage};
+use super::whole_page::WholePage;
 use super::{Ask, PriceSource, SourceError};
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use workflows::Db;
 
 /// The site answers a length of 100 or more as if there were nothing.
 const PAGE_LENGTH: usize = 50;
@@ -33,6 +35,7 @@ pub(super) struct ShareSansar {
     client: Arc<PoliteClient>,
     base: String,
     page_age: Duration,
+    whole: WholePage,
     /// Today's page, held while it is fetched, so that all tickers of a night share one request.
     today: Mutex<Today>,
 }
@@ -48,13 +51,15 @@ struct Kept {
     read_at: Instant,
     /// The market's hour for which it was read: the virtual clock of a demo outruns the real one.
     hour: i64,
-    page: Arc<TodayPage>,
-    hash: String,
+    /// The page and its hash; or that it was set aside: then its tickers do not all read it again.
+    page: Result<(Arc<TodayPage>, String), Kind>,
 }
 
 impl ShareSansar {
-    pub(super) fn new(client: Arc<PoliteClient>, base: String, page_age: Duration) -> Self {
-        Self { client, base, page_age, today: Mutex::default() }
+    /// With a database, today's page is laid beside those before it.
+    pub(super) fn new(client: Arc<PoliteClient>, base: String, page_age: Duration, db: Option<Db>) -> Self {
+        let whole = WholePage { exchange: Exchange::Nepse, source: "sharesansar", db };
+        Self { client, base, page_age, whole, today: Mutex::default() }
     }
 
     async fn today(&self, now: DateTime<Utc>) -> Result<(Arc<TodayPage>, String), Kind> {
@@ -62,27 +67,35 @@ impl ShareSansar {
         let came_at = Instant::now();
         let mut today = self.today.lock().await;
         if let Some(kept) = today.kept.as_ref().filter(|k| k.hour == hour && k.read_at.elapsed() < self.page_age) {
-            return Ok((kept.page.clone(), kept.hash.clone()));
+            return kept.page.clone();
         }
         if let Some((_, kind)) = today.failed.as_ref().filter(|(at, _)| *at >= came_at) {
             return Err(kind.clone());
         }
-        match self.read_today().await {
-            Ok((page, hash)) => {
-                today.kept = Some(Kept { read_at: Instant::now(), hour, page: page.clone(), hash: hash.clone() });
-                Ok((page, hash))
+        let page = self.read_today(now).await;
+        match &page {
+            Ok(_) | Err(Kind::PartialPage(_)) => {
+                today.kept = Some(Kept { read_at: Instant::now(), hour, page: page.clone() });
             }
-            Err(kind) => {
-                today.failed = Some((Instant::now(), kind.clone()));
-                Err(kind)
-            }
+            Err(kind) => today.failed = Some((Instant::now(), kind.clone())),
         }
+        page
     }
 
-    async fn read_today(&self) -> Result<(Arc<TodayPage>, String), Kind> {
+    async fn read_today(&self, now: DateTime<Utc>) -> Result<(Arc<TodayPage>, String), Kind> {
         let text = self.client.ask(Question::get(http::address(&self.base, "/today-share-price")?)).await?;
-        let page = Arc::new(page::parse_today(&text)?);
-        Ok((page, http::hash([text.as_str()])))
+        let page = match page::parse_today(&text) {
+            Err(Kind::Empty) => {
+                self.whole.empty(now).await;
+                return Err(Kind::Empty);
+            }
+            page => Arc::new(page?),
+        };
+        let hash = http::hash([text.as_str()]);
+        // A row that cannot be read stands on the page all the same.
+        let symbols = page.rows.keys().chain(page.refused.keys());
+        self.whole.judge(page.session, symbols, &hash, now).await?;
+        Ok((page, hash))
     }
 
     async fn read(&self, ask: &Ask) -> Result<Batch, Kind> {

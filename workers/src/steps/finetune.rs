@@ -26,6 +26,13 @@ impl StepBody for Finetune {
     async fn run(&self, attempt: &Attempt) -> Report {
         let claim = &attempt.claim;
         let ticker = claim.ticker();
+        match tickers::get(&self.0.stores.db, ticker).await {
+            Ok(Some(row)) if !row.state.is_traded() => {
+                return Report::skip(format!("{ticker} is {}: it is not trained", row.state), vec![]);
+            }
+            Ok(_) => {}
+            Err(error) => return store_failed(&error),
+        }
         let (series, known) = match series_with_staged(&self.0.stores.db, claim).await {
             Ok(Some(read)) => read,
             Ok(None) => return Report::skip("there are no closes yet", vec![]),

@@ -5,7 +5,7 @@ use super::{Workshop, store_failed, version};
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 use forecast::{ForecastError, Global, Issued, Kernel, MarketReturns, Models, Recipe};
-use market::{Doubts, Exchange, Flag, MadeBy, MarketDay, MarketSums, Series, Ticker};
+use market::{Doubts, Exchange, Flag, ListingState, MadeBy, MarketDay, MarketSums, Series, Ticker};
 use std::sync::Arc;
 use workflows::db::StoreResult;
 use workflows::stores::forecasts::How;
@@ -117,11 +117,13 @@ fn first_words(
 
 /// The series to learn from, every n-th ticker where there are very many, the market of all of them, and how they are found again.
 async fn read(db: &Db, exchange: Exchange) -> StoreResult<(Vec<Series>, Vec<MarketDay>, Vec<Read>)> {
-    let mut names = vec![];
+    let (mut names, mut last) = (vec![], None);
     loop {
-        let page = tickers::list(db, Some(exchange), names.last(), PAGE).await?;
+        let page = tickers::list(db, Some(exchange), last.as_ref(), PAGE).await?;
         let full = page.len() as i64 == PAGE;
-        names.extend(page.into_iter().map(|row| row.ticker));
+        last = page.last().map(|row| row.ticker.clone());
+        // What was renamed is learnt from once, under the name that has its history.
+        names.extend(page.into_iter().filter(|row| row.state != ListingState::Renamed).map(|row| row.ticker));
         if !full {
             break;
         }

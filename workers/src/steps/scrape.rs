@@ -167,7 +167,12 @@ fn all_failed(claim: &Claim, failures: &[(String, SourceError)], now: DateTime<U
     match (later, turn) {
         (Some((kind, after)), _) => Report::retry(kind, said, after),
         (None, Some(turn)) => Report::wait(said, None, now + TimeDelta::from_std(turn).unwrap_or(TimeDelta::hours(1))),
-        (None, None) => Report::retry(last.kind.word(), said, None),
+        // That nobody knows the name is said only where each of them was asked and said so: it counts against the ticker.
+        (None, None) => {
+            let other =
+                failures.iter().rev().map(|(_, error)| error).find(|error| error.kind != SourceErrorKind::NotFound);
+            Report::retry(other.unwrap_or(last).kind.word(), said, None)
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 use workflows::db::StoreResult;
 use workflows::stores::alarms::{self, About, Alarm, Changes, NewAlarm};
+use workflows::stores::listings;
 use workflows::stores::record::{self, Known, Line, NewScore, Settlement, Unscored, Unsettled};
 use workflows::stores::skill;
 use workflows::{Attempt, Db, Effect, Report, StepBody};
@@ -48,6 +49,7 @@ async fn settlement(db: &Db, exchange: Exchange, newest: NaiveDate) -> StoreResu
     let Some(first) = unsettled.iter().map(|one| one.stored.forecast.as_of).min() else { return Ok(None) };
     let sessions = record::sessions(db, exchange, first).await?;
     let open: Vec<Alarm> = alarms::open_in(db, exchange).await?;
+    let idle = listings::idle(db, exchange).await?;
     let mut whole = Settlement { exchange, scores: vec![], unscored: vec![], alarms: Changes::default() };
     let mut held = BTreeSet::new();
     let mut looked_at = BTreeSet::new();
@@ -56,7 +58,10 @@ async fn settlement(db: &Db, exchange: Exchange, newest: NaiveDate) -> StoreResu
         let since = of_ticker.iter().map(|one| one.stored.forecast.as_of).min().unwrap_or(first);
         let settled = judge(of_ticker, &sessions, &record::since(db, &ticker, since).await?);
         let late = settled.latest > UNSCORED_AFTER;
-        if late || !settled.scores.is_empty() || !settled.unscored.is_empty() {
+        // Nobody waits for the closes of a ticker without runs.
+        if idle.contains(&ticker) {
+            looked_at.insert(Some(ticker));
+        } else if late || !settled.scores.is_empty() || !settled.unscored.is_empty() {
             for alarm in alarming(db, &ticker, &settled, newest).await? {
                 held.insert(alarm.about.clone());
                 whole.alarms.hold.push(alarm);

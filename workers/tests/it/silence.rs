@@ -19,7 +19,7 @@ fn source(sim: &Sim, exchange: Exchange) -> Arc<dyn PriceSource> {
         limit: Limit::paced(Duration::ZERO),
         ..SourceSettings::default()
     };
-    build(&settings, Flow::memory(sim.clock().now)).unwrap().for_exchange(exchange)[0].clone()
+    build(&settings, Flow::memory(sim.clock().now), None).unwrap().for_exchange(exchange)[0].clone()
 }
 
 fn ask(ticker: &Ticker, known: &[Bar], now: DateTime<Utc>) -> Ask {

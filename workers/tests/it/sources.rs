@@ -47,7 +47,7 @@ impl Bench {
             nepse: if exchange == Exchange::Nepse { vec![name.to_owned()] } else { vec![] },
             user_agent_contact: None,
         };
-        let source = build(&settings, Flow::memory(sim.clock().now)).unwrap().for_exchange(exchange)[0].clone();
+        let source = build(&settings, Flow::memory(sim.clock().now), None).unwrap().for_exchange(exchange)[0].clone();
         // The one that trades most, so that every session has a bar of it.
         let ticker = sim
             .world()
@@ -66,7 +66,7 @@ impl Bench {
     /// From now on with this key.
     pub(crate) fn use_key(&mut self, key: Key) {
         self.settings.tiingo_key = Some(key);
-        let sources = build(&self.settings, Flow::memory(self.now())).unwrap();
+        let sources = build(&self.settings, Flow::memory(self.now()), None).unwrap();
         self.source = sources.for_exchange(self.ticker.exchange())[0].clone();
     }
 

@@ -35,11 +35,11 @@ pub async fn announce(
     let mut tx = db.begin().await?;
     // The row keeps a first import of its bars waiting until these actions can be seen; what was made only for that goes again.
     let unknown = tickers::lock_new(&mut tx, ticker, now).await?;
-    let version = if unknown { 0 } else { tickers::lock_and_bump(&mut tx, ticker, now).await? };
+    let version = if unknown { 0 } else { tickers::lock_and_bump(&mut tx, ticker, now).await?.0 };
     put(&mut tx, ticker, source, announced, version, now).await?;
     if unknown {
         tickers::forget(&mut tx, ticker).await?;
-    } else if let Some(series) = archive::read_series_in(&mut tx, ticker).await? {
+    } else if let Some(series) = archive::series_in(&mut tx, ticker).await? {
         let factors = read(&mut tx, ticker).await?;
         archive::write_series(&mut tx, &series.with(&[], &factors), version).await?;
     }

@@ -104,6 +104,21 @@ pub(crate) async fn change(
     Ok(())
 }
 
+/// Clears every alarm of a ticker: it rests, and nobody is to look at it again and again.
+pub(crate) async fn clear_all(tx: &mut Tx, ticker: &Ticker, now: DateTime<Utc>) -> StoreResult<()> {
+    on_tx!(tx, |c| {
+        sqlx::query("update alarm set cleared_at = $3 where exchange = $1 and ticker = $2 and cleared_at is null")
+            .bind(ticker.exchange().as_str())
+            .bind(ticker.symbol())
+            .bind(Ts::from(now))
+            .execute(c)
+            .await
+            .rows()
+    })
+    .doing("clear the alarms of a ticker")?;
+    Ok(())
+}
+
 fn symbol(about: &About) -> &str {
     about.ticker.as_ref().map_or("", |ticker| ticker.symbol())
 }

@@ -1,7 +1,7 @@
 //! The archive: every version of every bar (`price_raw`), the chosen one (`price_daily`), observed sessions, and the derived series block. In comes a batch, out goes what it changed. Archiving the same batch twice changes nothing.
 
 use super::actions::{self, Announced};
-use super::{block, market_days, tickers};
+use super::{block, listings, market_days, tickers};
 use crate::db::{Db, Doing, Rows, StoreResult, Ts, Tx, on_read, on_tx};
 use chrono::{DateTime, NaiveDate, Utc};
 use market::{Bar, Batch, Series, Ticker};
@@ -24,8 +24,8 @@ const CHUNK: usize = 500;
 
 /// Archives the batch. Other writers of these rows: only this function; the ticker row, locked first, keeps two apart.
 pub(crate) async fn put(tx: &mut Tx, batch: &Batch, now: DateTime<Utc>) -> StoreResult<Archived> {
-    let version = tickers::lock_and_bump(tx, &batch.ticker, now).await?;
-    let old = read_series_in(tx, &batch.ticker).await?;
+    let (version, listing) = tickers::lock_and_bump(tx, &batch.ticker, now).await?;
+    let old = series_in(tx, &batch.ticker).await?;
     let known = known_revisions(tx, batch).await?;
     let mut archived = Archived { version, ..Archived::default() };
     let mut fresh: Vec<(Bar, i64)> = Vec::new();
@@ -62,6 +62,7 @@ pub(crate) async fn put(tx: &mut Tx, batch: &Batch, now: DateTime<Utc>) -> Store
         let changes = market::changes(&series, market_days::REPORTED);
         let changes: Vec<_> = changes.into_iter().map(|(session, change)| (session, Some(change))).collect();
         market_days::see(tx, &batch.ticker, &changes, now).await?;
+        listings::bars_came(tx, &batch.ticker, &listing, series.last_session(), now).await?;
     }
     write_series(tx, &series, version).await?;
     Ok(archived)
@@ -216,7 +217,7 @@ async fn observe_sessions(tx: &mut Tx, batch: &Batch, rows: &[(Bar, i64)], now: 
 }
 
 /// As this transaction sees it.
-pub(super) async fn read_series_in(tx: &mut Tx, ticker: &Ticker) -> StoreResult<Option<Series>> {
+pub(super) async fn series_in(tx: &mut Tx, ticker: &Ticker) -> StoreResult<Option<Series>> {
     let bytes: Option<Vec<u8>> = on_tx!(tx, |c| {
         sqlx::query_scalar("select block from series where exchange = $1 and ticker = $2")
             .bind(ticker.exchange().as_str())

@@ -1,9 +1,13 @@
 //! The equities we know. A ticker's row is also the lock that keeps two archivings of it apart.
 
+use super::listings::{state_of, successor_of};
 use super::ticker_of;
 use crate::db::{Db, Doing, Rows, StoreResult, Ts, Tx, on_read, on_tx, on_write};
 use chrono::{DateTime, NaiveDate, Utc};
-use market::{Exchange, Ticker};
+use market::listing::Listing;
+use market::universe::Origin;
+use market::{Exchange, ListingState, Ticker};
+use std::collections::BTreeSet;
 
 /// A ticker as lists show it.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,8 +16,20 @@ pub struct TickerRow {
     pub ticker: Ticker,
     /// The company's or fund's name, where known.
     pub name: Option<String>,
-    /// Whether schedules start runs for it.
+    /// Whether schedules start runs for it: it is followed, and new or active.
     pub active: bool,
+    /// Where it stands.
+    pub state: ListingState,
+    /// Since when, by the engine clock.
+    pub since: DateTime<Utc>,
+    /// Why: the evidence, or an operator's reason. May be empty.
+    pub why: String,
+    /// `evidence` or `operator`.
+    pub decided_by: String,
+    /// What stands in its place.
+    pub successor: Option<Ticker>,
+    /// Why the universe of this installation does not have it; `None` when it does.
+    pub unfollowed: Option<String>,
     /// Archived bars.
     pub bars: i64,
     /// Newest archived session.
@@ -22,34 +38,69 @@ pub struct TickerRow {
     pub champion: Option<String>,
 }
 
-/// Makes the tickers known; those that are known stay as they are.
+/// Makes the tickers known because somebody named them; those that are known stay as they are, but count as named.
 pub async fn add(db: &Db, tickers: &[Ticker], now: DateTime<Utc>) -> StoreResult<()> {
+    add_from(db, tickers, Origin::Named, now).await.map(|_| ())
+}
+
+/// The same with the way by which they became known; whoever was named stays so. How many rows that touched.
+pub async fn add_from(db: &Db, tickers: &[Ticker], origin: Origin, now: DateTime<Utc>) -> StoreResult<u64> {
+    // Each once: a statement may not touch a row twice.
+    let tickers: Vec<&Ticker> = tickers.iter().collect::<BTreeSet<_>>().into_iter().collect();
+    let mut touched = 0;
     for chunk in tickers.chunks(1_000) {
-        on_write!(db, |c| {
-            let mut query = sqlx::QueryBuilder::new("insert into ticker (exchange, ticker, added_at) ");
+        touched += on_write!(db, |c| {
+            let mut query = sqlx::QueryBuilder::new("insert into ticker (exchange, ticker, added_at, origin) ");
             query.push_values(chunk, |mut row, ticker| {
                 row.push_bind(ticker.exchange().as_str())
                     .push_bind(ticker.symbol().to_owned())
-                    .push_bind(Ts::from(now));
+                    .push_bind(Ts::from(now))
+                    .push_bind(origin.as_str());
             });
-            query.push(" on conflict do nothing");
+            query.push(
+                " on conflict (exchange, ticker) do update set origin = excluded.origin
+                  where excluded.origin = 'named' and ticker.origin <> 'named'",
+            );
             query.build().execute(c).await.rows()
         })
         .doing("add tickers")?;
     }
-    Ok(())
+    Ok(touched)
 }
 
-type Columns = (String, String, Option<String>, bool, Option<i64>, Option<NaiveDate>, Option<String>);
+/// A row of the lists.
+#[derive(sqlx::FromRow)]
+struct Columns {
+    exchange: String,
+    ticker: String,
+    name: Option<String>,
+    active: bool,
+    state: String,
+    since: Ts,
+    state_why: String,
+    decided_by: String,
+    successor: Option<String>,
+    followed: bool,
+    unfollowed_why: String,
+    bars: Option<i64>,
+    last_session: Option<NaiveDate>,
+    champion: Option<String>,
+}
 
-fn row((exchange, symbol, name, active, bars, last_session, champion): Columns) -> StoreResult<TickerRow> {
+fn row(columns: Columns) -> StoreResult<TickerRow> {
     Ok(TickerRow {
-        ticker: ticker_of(&exchange, &symbol)?,
-        name,
-        active,
-        bars: bars.unwrap_or(0),
-        last_session,
-        champion,
+        ticker: ticker_of(&columns.exchange, &columns.ticker)?,
+        name: columns.name,
+        active: columns.active,
+        state: state_of(&columns.state)?,
+        since: columns.since.0,
+        why: columns.state_why,
+        decided_by: columns.decided_by,
+        successor: columns.successor.as_deref().map(successor_of).transpose()?,
+        unfollowed: (!columns.followed).then_some(columns.unfollowed_why),
+        bars: columns.bars.unwrap_or(0),
+        last_session: columns.last_session,
+        champion: columns.champion,
     })
 }
 
@@ -60,17 +111,31 @@ pub async fn list(
     after: Option<&Ticker>,
     limit: i64,
 ) -> StoreResult<Vec<TickerRow>> {
+    list_in(db, exchange, None, after, limit).await
+}
+
+/// The same, perhaps only those in one state.
+pub async fn list_in(
+    db: &Db,
+    exchange: Option<Exchange>,
+    state: Option<ListingState>,
+    after: Option<&Ticker>,
+    limit: i64,
+) -> StoreResult<Vec<TickerRow>> {
     let (after_exchange, after_symbol) = after.map_or(("", ""), |t| (t.exchange().as_str(), t.symbol()));
     let rows: Vec<Columns> = on_read!(db, |c| {
         sqlx::query_as(
-            "select t.exchange, t.ticker, t.name, t.active, s.bars, s.last_session, t.champion
+            "select t.exchange, t.ticker, t.name, t.active, t.state, coalesce(t.state_since, t.added_at) as since, t.state_why, t.decided_by, t.successor,
+                    t.followed, t.unfollowed_why, s.bars, s.last_session, t.champion
              from ticker t left join series s on s.exchange = t.exchange and s.ticker = t.ticker
              where (t.exchange, t.ticker) > ($1, $2) and ($3 is null or t.exchange = $3)
-             order by t.exchange, t.ticker limit $4",
+               and ($4 is null or t.state = $4)
+             order by t.exchange, t.ticker limit $5",
         )
         .bind(after_exchange)
         .bind(after_symbol)
         .bind(exchange.map(Exchange::as_str))
+        .bind(state.map(ListingState::as_str))
         .bind(limit)
         .fetch_all(c)
         .await
@@ -83,7 +148,8 @@ pub async fn list(
 pub async fn get(db: &Db, ticker: &Ticker) -> StoreResult<Option<TickerRow>> {
     let found: Option<Columns> = on_read!(db, |c| {
         sqlx::query_as(
-            "select t.exchange, t.ticker, t.name, t.active, s.bars, s.last_session, t.champion
+            "select t.exchange, t.ticker, t.name, t.active, t.state, coalesce(t.state_since, t.added_at) as since, t.state_why, t.decided_by, t.successor,
+                    t.followed, t.unfollowed_why, s.bars, s.last_session, t.champion
              from ticker t left join series s on s.exchange = t.exchange and s.ticker = t.ticker
              where t.exchange = $1 and t.ticker = $2",
         )
@@ -96,13 +162,13 @@ pub async fn get(db: &Db, ticker: &Ticker) -> StoreResult<Option<TickerRow>> {
     found.map(row).transpose()
 }
 
-/// Locks the ticker's row until the transaction ends, making it when absent, and raises its series version.
-pub(crate) async fn lock_and_bump(tx: &mut Tx, ticker: &Ticker, now: DateTime<Utc>) -> StoreResult<i64> {
-    on_tx!(tx, |c| {
-        sqlx::query_scalar(
+/// Locks the ticker's row until the transaction ends, making it when absent, and raises its series version; also where it stands.
+pub(crate) async fn lock_and_bump(tx: &mut Tx, ticker: &Ticker, now: DateTime<Utc>) -> StoreResult<(i64, Listing)> {
+    let (version, state, by, bar_then): (i64, String, String, Option<NaiveDate>) = on_tx!(tx, |c| {
+        sqlx::query_as(
             "insert into ticker (exchange, ticker, series_version, added_at) values ($1, $2, 1, $3)
              on conflict (exchange, ticker) do update set series_version = ticker.series_version + 1
-             returning series_version",
+             returning series_version, state, decided_by, bar_then",
         )
         .bind(ticker.exchange().as_str())
         .bind(ticker.symbol())
@@ -110,7 +176,8 @@ pub(crate) async fn lock_and_bump(tx: &mut Tx, ticker: &Ticker, now: DateTime<Ut
         .fetch_one(c)
         .await
     })
-    .doing("lock a ticker")
+    .doing("lock a ticker")?;
+    Ok((version, Listing { state: state_of(&state)?, by_operator: by == "operator", bar_then }))
 }
 
 /// Makes the ticker's row and with it its lock, unless there is one; whether it was made here. Waits for another writer who makes it just now.

@@ -15,7 +15,7 @@ pub struct NewEntry {
     pub at: DateTime<Utc>,
     /// Who asked.
     pub who: String,
-    /// Through which door: `api`, `cli`, `dashboard` or `chat`.
+    /// Through which door: `api`, `cli`, `dashboard`, `chat`, or `engine` for what the program decides by itself.
     pub door: &'static str,
     /// What was asked for.
     pub action: &'static str,

@@ -1,9 +1,12 @@
 //! The quarantine: rows and whole batches that broke a rule wait here. In comes what a judgement set aside, or what confirms it, inside the
 //! transaction of the step or import; out come the rows that wait.
 
+mod page;
 mod read;
 mod settle;
 
+pub use page::EVERY_TICKER;
+pub(crate) use page::{end_page, put_page};
 pub use read::{Filter, QuarantineRow, get, list, open_counts, standing};
 pub(crate) use settle::overtake;
 pub use settle::{Settled, dismiss, release};

@@ -1,11 +1,13 @@
 //! How a quarantined row stops waiting: released or dismissed by an operator, confirmed by later data, overtaken by a batch that agrees. What
-//! is released or confirmed enters the archive in the same transaction, with the source that gave it.
+//! is released or confirmed enters the archive in the same transaction, with the source that gave it; a market page is taken from then on.
 
 use super::{Confirmed, QuarantineRow};
 use crate::db::{Db, Doing, Rows, StoreResult, Ts, Tx, on_tx};
 use crate::ledger::{self, NewEntry};
-use crate::stores::{archive, staging, ticker_of};
+use crate::stores::{archive, market_pages, staging, ticker_of};
 use chrono::{DateTime, Utc};
+use market::market_page::PageState;
+use market::validate::Rule;
 use market::{Bar, Batch, RawBar, Ticker};
 use uuid::Uuid;
 
@@ -32,12 +34,21 @@ pub async fn release(db: &Db, id: Uuid, why: &str, entry: &NewEntry, now: DateTi
         tx.rollback().await?;
         return otherwise(db, id, "released").await;
     };
-    let Some(batch) = accepted(&row, batch)? else {
-        tx.rollback().await?;
-        return Ok(Settled::NothingKept);
-    };
-    let version = archive::put(&mut tx, &batch, now).await?.version;
-    note_version(&mut tx, id, version).await?;
+    if row.rule == Rule::PartialPage.as_str() {
+        // Its rows come with the next run of each ticker.
+        let Some(session) = row.session else {
+            tx.rollback().await?;
+            return Ok(Settled::NothingKept);
+        };
+        market_pages::decided(&mut tx, &row.exchange, &row.source, session, PageState::Released).await?;
+    } else {
+        let Some(batch) = accepted(&row, batch)? else {
+            tx.rollback().await?;
+            return Ok(Settled::NothingKept);
+        };
+        let version = archive::put(&mut tx, &batch, now).await?.version;
+        note_version(&mut tx, id, version).await?;
+    }
     ledger::note_in(&mut tx, entry).await?;
     tx.commit().await?;
     Ok(Settled::Now)
@@ -46,9 +57,12 @@ pub async fn release(db: &Db, id: Uuid, why: &str, entry: &NewEntry, now: DateTi
 /// Decides that it stays out for good.
 pub async fn dismiss(db: &Db, id: Uuid, why: &str, entry: &NewEntry, now: DateTime<Utc>) -> StoreResult<Settled> {
     let mut tx = db.begin().await?;
-    if end(&mut tx, id, "dismissed", &entry.who, why, now).await?.is_none() {
+    let Some((row, _)) = end(&mut tx, id, "dismissed", &entry.who, why, now).await? else {
         tx.rollback().await?;
         return otherwise(db, id, "dismissed").await;
+    };
+    if let Some(session) = row.session.filter(|_| row.rule == Rule::PartialPage.as_str()) {
+        market_pages::decided(&mut tx, &row.exchange, &row.source, session, PageState::Dismissed).await?;
     }
     ledger::note_in(&mut tx, entry).await?;
     tx.commit().await?;
