@@ -40,6 +40,7 @@ mod runs;
 mod schedule_view;
 mod schedules;
 mod serving;
+mod sessions;
 mod sources;
 mod tickers;
 mod words;

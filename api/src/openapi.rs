@@ -5,7 +5,10 @@ use crate::auth::Access;
 use crate::auth::scope::{self, Scope};
 use crate::problem::PROBLEM_JSON;
 use crate::{accuracy, audit, backfills, dead_letters, history, pauses, quarantine, queues, schedules, workers};
-use crate::{bars, events, exchanges, factors, forecasts, health, keys, listings, login, pages, replays, runs, sources, tickers};
+use crate::{
+    bars, events, exchanges, factors, forecasts, health, keys, listings, login, pages, replays, runs, sessions,
+};
+use crate::{sources, tickers};
 use poem::http::Method;
 use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 use serde_json::{Map, Value, json};
@@ -16,7 +19,7 @@ type Resources = (
     (tickers::Tickers, listings::Listings),
     bars::Bars,
     factors::Factors,
-    exchanges::Exchanges,
+    (exchanges::Exchanges, sessions::Sessions),
     Past,
     Steering,
     Doors,
@@ -52,7 +55,7 @@ pub(crate) fn service() -> OpenApiService<Resources, ()> {
         (tickers::Tickers, listings::Listings),
         bars::Bars,
         factors::Factors,
-        exchanges::Exchanges,
+        (exchanges::Exchanges, sessions::Sessions),
         (runs::Runs, events::Events, replays::Replays, history::History),
         (
             schedules::Schedules,
@@ -105,8 +108,9 @@ const HEADER_NAMES: [(&str, &str); 4] =
     [("ETAG", "ETag"), ("CACHE-CONTROL", "Cache-Control"), ("LOCATION", "Location"), ("SET-COOKIE", "Set-Cookie")];
 
 /// Bodies that refuse unknown fields say so.
-const CLOSED_SCHEMAS: [&str; 12] = [
+const CLOSED_SCHEMAS: [&str; 13] = [
     "SetTickerState",
+    "SetSession",
     "SettleQuarantined",
     "StartRun",
     "RerunRun",

@@ -17,6 +17,7 @@ pub mod market_pages;
 pub mod models;
 pub mod quarantine;
 pub mod record;
+pub mod sessions;
 pub mod skill;
 pub mod staging;
 pub mod tickers;

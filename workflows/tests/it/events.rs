@@ -53,7 +53,6 @@ async fn what_commits_late_is_not_skipped(db: Db) {
             }
         })
     }));
-    let mut writers = std::pin::pin!(writers);
     let mut seen = Vec::new();
     let read = async {
         while seen.len() < 200 {

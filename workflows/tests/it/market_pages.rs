@@ -55,7 +55,16 @@ async fn states(db: &Db) -> Vec<(NaiveDate, usize, PageState)> {
 
 fn entry() -> NewEntry {
     let (who, subject, detail) = ("operator".to_owned(), String::new(), String::new());
-    NewEntry { id: Uuid::now_v7(), at: at(0), who, door: "cli", action: "quarantine_release", subject, detail }
+    NewEntry {
+        id: Uuid::now_v7(),
+        at: at(0),
+        who,
+        door: "cli",
+        action: "quarantine_release",
+        subject,
+        detail,
+        request: None,
+    }
 }
 
 async fn half_a_page_waits_and_the_same_again_confirms_it(db: Db) {

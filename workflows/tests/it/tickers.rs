@@ -56,6 +56,7 @@ async fn archived(fresh: &Fresh, ticker: &Ticker, bars: Vec<Bar>) {
         body_sha256: format!("{bars:?}").len().to_string(),
         bars,
         factors: vec![],
+        splits: vec![],
         page_session: None,
         refused: vec![],
         fetched_at: now(),
@@ -196,7 +197,7 @@ async fn sessions_in_which_nobody_looked_are_no_evidence(fresh: &Fresh) {
 
 fn entry() -> NewEntry {
     let (who, subject, detail) = ("operator".to_owned(), String::new(), String::new());
-    NewEntry { id: Uuid::now_v7(), at: now(), who, door: "cli", action: "ticker_state", subject, detail }
+    NewEntry { id: Uuid::now_v7(), at: now(), who, door: "cli", action: "ticker_state", subject, detail, request: None }
 }
 
 async fn order(fresh: &Fresh, ticker: &Ticker, order: Order) -> Ordered {
