@@ -45,7 +45,7 @@ pub enum Page {
 }
 
 /// What goes wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
     /// Status 429 with `Retry-After: 1`.
@@ -104,12 +104,15 @@ pub struct Fault {
     /// How late `slow` is; 30 s when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
+    /// Only each so-manieth request on which it can show: 2 spares every other one, the first among them. Each one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<u32>,
 }
 
 impl Fault {
     /// A fault that stays until it is switched off.
     pub fn new(site: Site, kind: FaultKind) -> Self {
-        Self { site, kind, times: None, delay_ms: None }
+        Self { site, kind, times: None, delay_ms: None, every: None }
     }
 
     /// The same for only so many requests.
@@ -160,6 +163,9 @@ impl Absence {
     }
 }
 
+/// How often each kind of fault has shown, by site.
+pub type Shown = BTreeMap<Site, BTreeMap<FaultKind, u64>>;
+
 /// How often each page was asked for, by site and kind of page.
 pub type Requests = BTreeMap<Site, BTreeMap<Page, u64>>;
 
@@ -167,6 +173,9 @@ pub type Requests = BTreeMap<Site, BTreeMap<Page, u64>>;
 #[derive(Debug, Default)]
 pub struct FaultBook {
     on: BTreeMap<Site, Fault>,
+    /// Requests of a site on which a fault could have shown.
+    chances: BTreeMap<Site, u32>,
+    shown: Shown,
     requests: Requests,
 }
 
@@ -185,6 +194,12 @@ impl FaultBook {
         *self.requests.entry(site).or_default().entry(page).or_default() += 1;
         let fault = self.on.get_mut(&site).filter(|fault| fault.shows_on(page))?;
         let taken = *fault;
+        let chances = self.chances.entry(site).or_default();
+        *chances = chances.wrapping_add(1);
+        if taken.every.is_some_and(|every| !chances.is_multiple_of(every.max(1))) {
+            return None;
+        }
+        *self.shown.entry(site).or_default().entry(taken.kind).or_default() += 1;
         if let Some(times) = &mut fault.times {
             *times -= 1;
             if *times == 0 {
@@ -197,6 +212,11 @@ impl FaultBook {
     /// Whether robots.txt asks everybody to stay away.
     pub fn forbids(&self) -> bool {
         self.on.values().any(|fault| fault.kind == FaultKind::Disallow)
+    }
+
+    /// How often faults have shown so far.
+    pub fn shown(&self) -> &Shown {
+        &self.shown
     }
 
     /// The counts so far.
@@ -218,6 +238,15 @@ mod tests {
         assert!(book.take(Site::Sharesansar, Page::History).is_some());
         assert!(book.take(Site::Sharesansar, Page::History).is_none());
         assert_eq!(book.requests()[&Site::Sharesansar][&Page::History], 2);
+    }
+
+    #[test]
+    fn a_fault_may_spare_every_other_request() {
+        let mut book = FaultBook::default();
+        book.set(Fault { every: Some(2), ..Fault::new(Site::Yahoo, FaultKind::Broken) });
+        let shows: Vec<bool> = (0..6).map(|_| book.take(Site::Yahoo, Page::Chart).is_some()).collect();
+        assert_eq!(shows, [false, true, false, true, false, true]);
+        assert_eq!(book.shown()[&Site::Yahoo][&FaultKind::Broken], 3);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::{
     clock::{Clock, ClockView, Move},
-    fault::{Absence, Fault, FaultBook, FaultKind, Page, Requests, Site},
+    fault::{Absence, Fault, FaultBook, FaultKind, Page, Requests, Shown, Site},
     merolagani::{self, DetailForm, DetailQuery},
     nasdaq::{self, HistoryQuery},
     sharesansar::{self, HistoryForm},
@@ -21,6 +21,7 @@ use poem::{
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::{
+    collections::BTreeMap,
     io::Write,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -119,6 +120,8 @@ pub(crate) fn routes(site: Arc<Sites>) -> impl IntoEndpoint {
         .at("/sim/clock", get(read_clock).post(move_clock))
         .at("/sim/fault", post(switch_fault))
         .at("/sim/absence", post(take_away))
+        .at("/sim/faults", get(count_faults))
+        .at("/sim/closes/:exchange/:symbol", get(list_closes))
         .at("/sim/requests", get(count_requests))
         .at("/sim/tickers", get(list_tickers))
         .data(site)
@@ -255,6 +258,24 @@ async fn take_away(Data(site): Shared<'_>, Json(absence): Json<Absence>) -> Json
 #[handler]
 async fn count_requests(Data(site): Shared<'_>) -> Json<Requests> {
     Json(site.requests())
+}
+
+#[handler]
+async fn count_faults(Data(site): Shared<'_>) -> Json<Shown> {
+    Json(lock(&site.faults).shown().clone())
+}
+
+/// The closes that a ticker has had so far, by session: what is true, whatever the pages say.
+#[handler]
+async fn list_closes(Data(site): Shared<'_>, Path((exchange, symbol)): Path<(String, String)>) -> Response {
+    let exchange = exchange.parse::<Exchange>().ok();
+    let Some(listing) = exchange.and_then(|exchange| site.world.find(exchange, &symbol)) else {
+        return StatusCode::NOT_FOUND.into();
+    };
+    let last = site.world.last_closed_session(listing.ticker.exchange(), site.now());
+    let past = listing.rows.iter().filter(|row| Some(row.session) <= last);
+    let closes: BTreeMap<String, f64> = past.map(|row| (row.session.to_string(), row.close)).collect();
+    Json(closes).into_response()
 }
 
 #[handler]

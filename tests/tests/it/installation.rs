@@ -164,6 +164,26 @@ impl Installation {
         http::post_json(&format!("{}/sim/absence", self.market_url), &absence).await.expect("the market");
     }
 
+    /// What the stand-in market says of itself.
+    pub async fn market(&self, path: &str) -> Value {
+        http::get_json(&format!("{}{path}", self.market_url)).await.expect("the market's answer")
+    }
+
+    /// Texts from the database.
+    pub async fn texts(&self, sql: &str) -> Vec<String> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match &self.servers {
+            Some((postgres, _)) => sqlx::query_scalar(sql).fetch_all(&postgres.pool().await).await,
+            None => {
+                let file = self.data.path().join("data/retainai.db");
+                let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file).read_only(true);
+                let pool = sqlx::SqlitePool::connect_with(options).await.expect("the embedded store");
+                sqlx::query_scalar(sql).fetch_all(&pool).await
+            }
+        }
+        .expect("texts")
+    }
+
     /// Waits until at least `count` runs exist and all have ended; answers them.
     pub async fn runs_ended(&self, count: usize) -> Vec<Value> {
         eventually("all runs to end", LIMIT, || async {

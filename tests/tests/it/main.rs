@@ -17,5 +17,6 @@ mod readme;
 mod record;
 mod replay;
 mod source_pages;
+mod spoilt;
 mod steering;
 mod tickers;

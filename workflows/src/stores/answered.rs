@@ -39,6 +39,9 @@ pub enum Claimed {
     OfAnother,
 }
 
+/// Hash, instant of the claim, whether it is carried out; status, headers and body of the answer.
+type Row = (Vec<u8>, Ts, bool, Option<i32>, Option<String>, Option<Vec<u8>>);
+
 /// Rows are kept so long.
 const KEPT: TimeDelta = TimeDelta::hours(24);
 
@@ -75,7 +78,7 @@ pub async fn claim(
     if claimed == 1 {
         return Ok(Claimed::Now);
     }
-    let found: Option<(Vec<u8>, Ts, bool, Option<i32>, Option<String>, Option<Vec<u8>>)> = on_read!(db, |c| {
+    let found: Option<Row> = on_read!(db, |c| {
         sqlx::query_as(
             "select request_hash, claimed_at, carried_out, status, headers, body from answered where caller = $1 and key = $2",
         )
