@@ -32,10 +32,15 @@ pub(crate) enum ExchangeName {
     Nepse,
 }
 
-/// How the target session was found: from the weekdays on which the ticker traded lately, or from the exchange's usual week.
+/// How a day, or a target session, was found: the strongest evidence that had a say. `operator`: somebody said so. `observed`: it was seen in prices, or every
+/// source was asked and had none. `calendar_hint`: a list of holidays. `observed_week`: the days of the week on which the exchange traded in its last four
+/// weeks. `usual_week`: those on which it may trade, where there is too little to learn from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[oai(rename = "TargetBasis", rename_all = "snake_case", remote = "market::TargetBasis")]
 pub(crate) enum TargetBasisName {
+    Operator,
+    Observed,
+    CalendarHint,
     ObservedWeek,
     UsualWeek,
 }
@@ -76,6 +81,7 @@ pub(crate) enum OutcomeName {
 /// What an alarm is about. `coverage`: 80 % intervals hold too few or too many closes. `intervals_worse`: they are worse than the baseline's, which is
 /// served instead. `points_worse`: points are worse than the reference price, which is used instead. `off_centre`: closes lie on one side of
 /// the forecasts. `misses`: three of five closes outside the 95 % interval. `unscored`: a forecast waits for its close too long.
+/// `no_session`: sessions were expected and asked for, and none came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[oai(rename = "AlarmKind", rename_all = "snake_case", remote = "market::AlarmKind")]
 pub(crate) enum AlarmKindName {
@@ -85,6 +91,18 @@ pub(crate) enum AlarmKindName {
     OffCentre,
     Misses,
     Unscored,
+    NoSession,
+}
+
+/// What a day of an exchange is. `open`: a session. `closed`: none. `expected`: to come, and the evidence speaks for a session. `unknown`: over, and nothing was
+/// seen of it though later sessions were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename = "SessionState", rename_all = "snake_case", remote = "market::DayState")]
+pub(crate) enum SessionStateName {
+    Open,
+    Closed,
+    Expected,
+    Unknown,
 }
 
 /// A caveat. `cold_start`: no model yet. `stale_data`: the target session has opened, or the data is older than it should be.
@@ -180,7 +198,7 @@ pub(crate) enum ScheduleStateName {
 }
 
 /// Where a tick stands. `queued`: it makes way by the overlap policy; `firing`: its runs are being started; `fired`: all are;
-/// `skipped`: the overlap policy left out every ticker.
+/// `skipped`: the overlap policy left out every ticker, or an operator said that the exchange is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[oai(rename = "TickState", rename_all = "snake_case")]
 pub(crate) enum TickStateName {

@@ -1,4 +1,4 @@
-//! What a record can be alarmed about.
+//! What a record, or an exchange, can be alarmed about.
 
 use crate::MadeBy;
 use serde::{Deserialize, Serialize};
@@ -20,17 +20,20 @@ pub enum AlarmKind {
     Misses,
     /// A forecast has no score though its session is long over.
     Unscored,
+    /// The exchange was asked for sessions that were expected, and none came.
+    NoSession,
 }
 
 impl AlarmKind {
     /// All of them.
-    pub const ALL: [AlarmKind; 6] = [
+    pub const ALL: [AlarmKind; 7] = [
         AlarmKind::Coverage,
         AlarmKind::IntervalsWorse,
         AlarmKind::PointsWorse,
         AlarmKind::OffCentre,
         AlarmKind::Misses,
         AlarmKind::Unscored,
+        AlarmKind::NoSession,
     ];
 
     /// The word in tables and API.
@@ -42,6 +45,7 @@ impl AlarmKind {
             AlarmKind::OffCentre => "off_centre",
             AlarmKind::Misses => "misses",
             AlarmKind::Unscored => "unscored",
+            AlarmKind::NoSession => "no_session",
         }
     }
 }

@@ -69,6 +69,14 @@ impl Exchange {
         TimeDelta::minutes(30)
     }
 
+    /// When the evening is over in which its sources publish a session: what shows an earlier one by then shows that there was none.
+    pub fn evening_ends(self) -> NaiveTime {
+        match self {
+            Exchange::Nasdaq => NaiveTime::from_hms_opt(22, 0, 0).expect("a valid time"),
+            Exchange::Nepse => NaiveTime::from_hms_opt(22, 30, 0).expect("a valid time"),
+        }
+    }
+
     /// Whether the exchange may trade on this weekday: a hint only, observed sessions overrule it.
     /// NEPSE has moved its week three times since 2022 (Sun–Thu, Sun–Fri, Mon–Fri), so only Saturday is surely closed.
     pub fn may_trade_on(self, day: Weekday) -> bool {

@@ -6,6 +6,7 @@
 mod alarm;
 mod bar;
 mod batch;
+mod calendar;
 mod exchange;
 mod folder;
 mod forecast;
@@ -20,6 +21,7 @@ pub mod validate;
 pub use alarm::{AlarmKind, Doubts, UnknownAlarm};
 pub use bar::{Bar, BarFault, RawBar, round4};
 pub use batch::Batch;
+pub use calendar::{Calendar, Day, DayState, EVIDENCE_DAYS, Outlook, Week, Witness, Word, name_of_day};
 pub use exchange::{Exchange, UnknownExchange};
 pub use folder::{
     CsvFault, FACTOR_FILE_SUFFIX, FactorRow, ParsedCsv, column_of, parse_bars_csv, parse_factors_csv, parse_rows_csv,
@@ -30,7 +32,7 @@ pub use market_day::{MARKET_RETURN_CLIP, MarketDay, MarketSums, changes, market_
 pub use number::{NumberFault, parse_number};
 pub use record::{Scored, Sums};
 pub use series::{Factor, Series, SeriesFault};
-pub use session::{TargetBasis, final_at, is_final, latest_final_session, next_session};
+pub use session::{TargetBasis, final_at, is_final, latest_evening, latest_final_session, next_session};
 pub use ticker::{Ticker, TickerFault};
 
 /// The look-back of every recipe: how many sessions one window shows the model.

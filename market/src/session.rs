@@ -5,11 +5,17 @@ use crate::Exchange;
 use chrono::{DateTime, Datelike, Days, NaiveDate, Utc, Weekday};
 use serde::{Deserialize, Serialize};
 
-/// How a target session was found. It is an estimate until the session is observed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How a day, or a target session, was found; the stronger evidence stands first. A target is an estimate until the session is observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TargetBasis {
-    /// The weekdays on which the ticker traded in its last four weeks.
+    /// An operator says so.
+    Operator,
+    /// It was seen: in bars, or because no source had any.
+    Observed,
+    /// A list of holidays says so, years ahead.
+    CalendarHint,
+    /// The weekdays on which the exchange traded in its last four weeks.
     ObservedWeek,
     /// The exchange's usual week: there is too little history to learn from.
     UsualWeek,
@@ -37,7 +43,15 @@ pub fn latest_final_session(exchange: Exchange, now: DateTime<Utc>) -> NaiveDate
     day
 }
 
-/// The session after `as_of`, estimated from the weekdays of the latest `observed` sessions (ascending, up to `as_of`).
+/// The newest day whose evening is over at `now`: by then the sources have published its session, if it had one.
+pub fn latest_evening(exchange: Exchange, now: DateTime<Utc>) -> NaiveDate {
+    let local = now.with_timezone(&exchange.zone());
+    let today = local.date_naive();
+    if local.time() >= exchange.evening_ends() { today } else { today - Days::new(1) }
+}
+
+/// The session after `as_of`, estimated from the weekdays of the latest `observed` sessions (ascending, up to `as_of`) of one ticker alone: for whoever has
+/// no [`crate::Calendar`] of the exchange.
 pub fn next_session(exchange: Exchange, as_of: NaiveDate, observed: &[NaiveDate]) -> (NaiveDate, TargetBasis) {
     let four_weeks_ago = as_of - Days::new(27);
     let recent: Vec<Weekday> =
@@ -83,6 +97,13 @@ mod tests {
         assert_eq!(latest_final_session(Exchange::Nasdaq, at("2012-12-03T21:30:00Z")), date("2012-12-03"));
         assert_eq!(latest_final_session(Exchange::Nasdaq, at("2012-12-09T12:00:00Z")), date("2012-12-07"));
         assert_eq!(latest_final_session(Exchange::Nepse, at("2012-12-08T12:00:00Z")), date("2012-12-07"));
+    }
+
+    #[test]
+    fn an_evening_is_over_by_the_clock_of_the_exchange() {
+        assert_eq!(latest_evening(Exchange::Nasdaq, at("2012-12-04T02:59:59Z")), date("2012-12-02"));
+        assert_eq!(latest_evening(Exchange::Nasdaq, at("2012-12-04T03:00:00Z")), date("2012-12-03"));
+        assert_eq!(latest_evening(Exchange::Nepse, at("2012-12-03T16:45:00Z")), date("2012-12-03"));
     }
 
     #[test]
