@@ -3,18 +3,16 @@
 use crate::Shared;
 use crate::problem::Problem;
 use crate::words::{CatchUpName, ExchangeName, OverlapName, ScheduleStateName, TickStateName, word};
-use chrono::{DateTime, Days, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use poem_openapi::Object;
 use workflows::ledger::{self, ScheduleRow, TickRow};
 use workflows::schedule::{NextTick, next_ticks};
-use workflows::stores::archive;
+use workflows::stores::sessions;
 
 /// Ticks of the past shown with a schedule.
 const LAST_TICKS: i64 = 5;
 /// Calendar days to come shown with a schedule.
 const NEXT_DAYS: usize = 10;
-/// Sessions of the past that tell the exchange's week.
-const OBSERVED_DAYS: u64 = 28;
 
 /// When runs of an exchange's tickers start by themselves.
 #[derive(Debug, Object)]
@@ -97,10 +95,10 @@ impl ScheduleView {
         let (engine, db) = (shared.engine(), &shared.stores().db);
         let now = engine.market_clock.now();
         let zone = row.exchange.zone();
-        let since = now.with_timezone(&zone).date_naive() - Days::new(OBSERVED_DAYS);
-        let observed = archive::observed_sessions(db, row.exchange, since).await?;
+        let today = now.with_timezone(&zone).date_naive();
+        let calendar = sessions::calendar(db, row.exchange, today).await?;
         let last = ledger::ticks(db, &row.id, None, LAST_TICKS).await?;
-        let next = next_ticks(&row, &observed, now, NEXT_DAYS);
+        let next = next_ticks(&row, &calendar, now, NEXT_DAYS);
         Ok(Self {
             last_session: engine.ledger.last_tick(&row.id).await?,
             last_ticks: last.into_iter().map(TickView::of).collect::<Result<_, _>>()?,

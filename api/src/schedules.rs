@@ -6,7 +6,7 @@ use crate::paging::{Pair, after, cursor, page};
 use crate::problem::Problem;
 use crate::schedule_view::{ScheduleView, TickPage, TickView};
 use crate::words::{CatchUpName, OverlapName, Tag};
-use chrono::{Datelike, NaiveDate, NaiveTime};
+use chrono::{NaiveDate, NaiveTime};
 use market::latest_final_session;
 use poem::web::Data;
 use poem_openapi::param::{Path, Query};
@@ -14,6 +14,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use std::sync::Arc;
 use workflows::ledger::{self, ScheduleRow, Steering};
+use workflows::stores::sessions;
 
 /// All schedules.
 #[derive(Debug, Object)]
@@ -138,7 +139,7 @@ impl Schedules {
             let reason = format!("the latest session that is final is {latest}");
             return Err(Problem::bad_field("session", reason));
         }
-        if !row.exchange.may_trade_on(session.weekday()) {
+        if !sessions::calendar(db, row.exchange, session).await?.may_trade_on(session) {
             let reason = format!("{} does not trade on that day of the week", row.exchange);
             return Err(Problem::bad_field("session", reason));
         }

@@ -8,12 +8,12 @@ use chrono::{DateTime, Utc};
 use forecast::{ForecastError, Global, MarketReturns, Model, Models};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use market::{Doubts, Forecast, MIN_CLOSES, MadeBy, Series, Ticker};
+use market::{Doubts, Forecast, MIN_CLOSES, MadeBy, Outlook, Series, Ticker};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use workflows::stores::forecasts::{How, StoredForecast};
-use workflows::stores::{alarms, archive, forecasts, globals, market_days, tickers};
+use workflows::stores::{alarms, archive, forecasts, globals, market_days, sessions, tickers};
 
 /// A forecast, ready to be shown.
 #[derive(Debug, Clone)]
@@ -95,7 +95,8 @@ async fn look_up(state: &ApiState, ticker: &Ticker) -> Answer {
     let Some(series) = series.filter(|series| series.bars().len() >= MIN_CLOSES) else {
         return Err(not_enough_history(ticker, row.bars));
     };
-    let (minds, series) = (minds(state, ticker, row.champion.as_deref()).await?, Arc::new(series));
+    let (minds, series) = (minds(state, &series, row.champion.as_deref()).await?, Arc::new(series));
+    let without = Minds { outlook: minds.outlook.clone(), ..Minds::default() };
     if minds.global.is_some() {
         match issue(state, minds, &series).await {
             Ok((forecast, how)) if forecast.made_by != MadeBy::Baseline => return publish(state, &forecast, how).await,
@@ -110,7 +111,7 @@ async fn look_up(state: &ApiState, ticker: &Ticker) -> Answer {
         }
     }
     // Not stored: a run must still find that its session has no forecast, and train.
-    let (forecast, how) = issue(state, Minds::default(), &series).await.map_err(|error| Problem::internal(&error))?;
+    let (forecast, how) = issue(state, without, &series).await.map_err(|error| Problem::internal(&error))?;
     Ok(counted("baseline", Served::stored(StoredForecast::unstored(forecast, how.hindcast, how.made_at), false)))
 }
 
@@ -121,10 +122,12 @@ struct Minds {
     own: Option<Vec<u8>>,
     market: MarketReturns,
     doubts: Doubts,
+    outlook: Option<Outlook>,
 }
 
-async fn minds(state: &ApiState, ticker: &Ticker, own: Option<&str>) -> Result<Minds, Problem> {
-    let (stores, exchange) = (&state.stores, ticker.exchange());
+async fn minds(state: &ApiState, series: &Series, own: Option<&str>) -> Result<Minds, Problem> {
+    let (stores, ticker) = (&state.stores, series.ticker());
+    let exchange = ticker.exchange();
     let global = match globals::newest(&stores.db, exchange).await? {
         Some(row) => stores.model_bytes(&row.hash).await?,
         None => None,
@@ -135,7 +138,11 @@ async fn minds(state: &ApiState, ticker: &Ticker, own: Option<&str>) -> Result<M
     };
     let market = MarketReturns::new(market_days::list(&stores.db, exchange).await?);
     let doubts = alarms::doubts(&stores.db, ticker).await?;
-    Ok(Minds { global, own, market, doubts })
+    let outlook = match series.last_session() {
+        Some(last) => Some(sessions::calendar(&stores.db, exchange, last).await?.outlook(last)),
+        None => None,
+    };
+    Ok(Minds { global, own, market, doubts, outlook })
 }
 
 /// A few small forward passes, off the threads that answer. An own model that cannot be read leaves the word to the global one.
@@ -146,7 +153,7 @@ async fn issue(state: &ApiState, minds: Minds, series: &Arc<Series>) -> Result<(
         let own = minds.own.as_deref().and_then(|bytes| Model::from_bytes(bytes).ok());
         let market = minds.market.until(series.last_session().unwrap_or_default());
         let models = Models { global: global.as_ref(), own: own.as_ref() };
-        let issued = forecast::issue(models, &series, &market, None, now, &minds.doubts)?;
+        let issued = forecast::issue(models, &series, &market, None, now, &minds.doubts, minds.outlook.as_ref())?;
         let how = How { hindcast: issued.hindcast, served: true, opens_at: issued.opens_at, made_at };
         Ok((issued.predicted.served, how))
     });

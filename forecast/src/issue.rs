@@ -3,7 +3,7 @@
 
 use crate::{Ask, ForecastError, MarketReturns, Models, Predicted, predict};
 use chrono::{DateTime, NaiveDate, Utc};
-use market::{Doubts, Exchange, Flag, MIN_CLOSES, Series, next_session};
+use market::{Doubts, Exchange, Flag, MIN_CLOSES, Outlook, Series, next_session};
 
 /// A forecast, the others beside it, and how they may be counted.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,14 +16,14 @@ pub struct Issued {
     pub opens_at: DateTime<Utc>,
 }
 
-/// How many of the newest sessions the exchange's week is learnt from.
+/// How many of the newest sessions the week is learnt from where only the ticker's own are known.
 const WEEK_FROM: usize = 40;
 
 /// Forecasts the session after the newest bar, at the market's time `now`. A model that has seen sessions which this series lacks (its bars were
 /// never archived) does not speak.
 ///
 /// `session`: the newest that the exchange is known to have had; a thin ticker that did not trade in it has an older newest bar. `doubts`: what the
-/// public record has against its models.
+/// public record has against its models. `outlook`: what the exchange's calendar says of the days to come; without it the ticker's own sessions tell the week.
 ///
 /// # Errors
 /// Those of [`predict()`]; fewer than 16 closes is [`ForecastError::TooFewCloses`].
@@ -34,6 +34,7 @@ pub fn issue(
     session: Option<NaiveDate>,
     now: DateTime<Utc>,
     doubts: &Doubts,
+    outlook: Option<&Outlook>,
 ) -> Result<Issued, ForecastError> {
     let exchange = series.ticker().exchange();
     let observed: Vec<NaiveDate> = series.bars().iter().rev().take(WEEK_FROM).rev().map(|bar| bar.session).collect();
@@ -41,7 +42,10 @@ pub fn issue(
         return Err(ForecastError::TooFewCloses { ticker: series.ticker().clone(), have: 0, need: MIN_CLOSES });
     };
     let newest = session.map_or(as_of, |session| session.max(as_of));
-    let (target, target_basis) = next_session(exchange, newest, &observed);
+    let (target, target_basis) = match outlook {
+        Some(outlook) => outlook.next_after(newest),
+        None => next_session(exchange, newest, &observed),
+    };
     let opens_at = opens_at(exchange, target);
     let hindcast = now >= opens_at;
     let flags = if hindcast { vec![Flag::StaleData] } else { Vec::new() };
@@ -63,7 +67,7 @@ pub fn opens_at(exchange: Exchange, session: NaiveDate) -> DateTime<Utc> {
 mod tests {
     use super::*;
     use chrono::Days;
-    use market::{Bar, RawBar, Ticker};
+    use market::{Bar, Calendar, RawBar, TargetBasis, Ticker, Witness, Word};
 
     fn series(count: u64) -> Series {
         let monday: NaiveDate = "2024-01-01".parse().unwrap();
@@ -84,6 +88,7 @@ mod tests {
             None,
             "2024-01-29T14:29:59Z".parse().unwrap(),
             &Doubts::default(),
+            None,
         )
         .unwrap();
         assert_eq!(before.predicted.served.target, "2024-01-29".parse::<NaiveDate>().unwrap());
@@ -95,10 +100,34 @@ mod tests {
             None,
             "2024-01-29T14:30:00Z".parse().unwrap(),
             &Doubts::default(),
+            None,
         )
         .unwrap();
         assert!(after.hindcast && after.predicted.served.flags.contains(&Flag::StaleData));
         assert_eq!(before.predicted.served.input_hash, after.predicted.served.input_hash);
+    }
+
+    #[test]
+    fn a_day_that_is_known_to_be_closed_is_no_target() {
+        // 30 sessions end on Friday 2024-02-09.
+        let series = series(30);
+        let seen = || series.bars().iter().map(|bar| bar.session);
+        let closed = Word {
+            session: "2024-02-12".parse().unwrap(),
+            open: false,
+            by: Witness::Operator,
+            why: "a storm".to_owned(),
+        };
+        let now = "2024-02-10T12:00:00Z".parse().unwrap();
+        let target = |words: Vec<Word>| {
+            let outlook = Calendar::new(Exchange::Nasdaq, seen(), words).outlook(series.last_session().unwrap());
+            let models = Models::default();
+            let market = MarketReturns::default();
+            let issued = issue(models, &series, &market, None, now, &Doubts::default(), Some(&outlook)).unwrap();
+            (issued.predicted.served.target.to_string(), issued.predicted.served.target_basis)
+        };
+        assert_eq!(target(vec![]), ("2024-02-12".to_owned(), TargetBasis::CalendarHint));
+        assert_eq!(target(vec![closed]), ("2024-02-13".to_owned(), TargetBasis::Operator));
     }
 
     #[test]
@@ -111,6 +140,7 @@ mod tests {
                 None,
                 "2024-01-29T12:00:00Z".parse().unwrap(),
                 &Doubts::default(),
+                None,
             );
             assert!(matches!(refused, Err(ForecastError::TooFewCloses { need: MIN_CLOSES, .. })), "{count}");
         }

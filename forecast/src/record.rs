@@ -142,7 +142,7 @@ mod tests {
         let series = Series::new(Ticker::parse("NASDAQ:AAPL").unwrap(), bars, vec![]).unwrap();
         let now = "2024-02-24T12:00:00Z".parse().unwrap();
         let Issued { predicted, hindcast, .. } =
-            issue(Models::default(), &series, &MarketReturns::default(), None, now, &Doubts::default()).unwrap();
+            issue(Models::default(), &series, &MarketReturns::default(), None, now, &Doubts::default(), None).unwrap();
         assert!(!hindcast);
         predicted.served
     }

@@ -5,10 +5,11 @@ use crate::db::{Db, Doing, StoreResult, Ts, on_read};
 use crate::engine::Engine;
 use crate::ledger::NewRun;
 use crate::plan::{PRETRAIN, Plan, SETTLE, TICKER, priority};
+use crate::session_duties;
 use crate::stores::{globals, market_days, record};
 use crate::subject::Subject;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use market::Exchange;
+use market::{Exchange, latest_evening};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,17 +51,20 @@ pub async fn look_after_exchanges(engine: Arc<Engine>, offline: bool, stop: Canc
     }
 }
 
-/// The rounds of settlement that need no other look, so that they are not looked at every second.
+/// The rounds of settlement, and those of looking back on evenings, that need no other look, so that they are not looked at every second.
 #[derive(Debug, Default)]
-pub struct Seen(BTreeMap<Exchange, (NaiveDate, i64)>);
+pub struct Seen {
+    settled: BTreeMap<Exchange, (NaiveDate, i64)>,
+    evenings: BTreeMap<Exchange, (NaiveDate, i64)>,
+}
 
 impl Seen {
     fn note(&mut self, exchange: Exchange, session: NaiveDate, now: DateTime<Utc>) {
-        self.0.insert(exchange, (session, round(now)));
+        self.settled.insert(exchange, (session, round(now)));
     }
 
     fn has(&self, exchange: Exchange, session: NaiveDate, now: DateTime<Utc>) -> bool {
-        self.0.get(&exchange) == Some(&(session, round(now)))
+        self.settled.get(&exchange) == Some(&(session, round(now)))
     }
 }
 
@@ -82,6 +86,11 @@ pub async fn look_after(engine: &Arc<Engine>, offline: bool, seen: &mut Seen) ->
         if let Some((key, session)) = pretraining_due(db, exchange).await? {
             start(engine, &PRETRAIN, exchange, key, session, offline).await?;
             tracing::info!(%exchange, %session, "a new global model is due");
+        }
+        // What would be learnt from runs that send no request says nothing of the exchange.
+        let evening = (latest_evening(exchange, engine.market_clock.now()), round(engine.ledger.now()));
+        if !offline && seen.evenings.insert(exchange, evening) != Some(evening) {
+            session_duties::look_back(engine, exchange).await?;
         }
         if let Some((key, session)) = settlement_due(db, exchange, engine.ledger.now(), seen).await? {
             start(engine, &SETTLE, exchange, key, session, offline).await?;

@@ -28,6 +28,7 @@ mod requeue;
 mod rows;
 pub mod schedule;
 pub mod scheduler;
+pub mod session_duties;
 mod stage;
 pub mod state;
 pub mod stores;

@@ -5,10 +5,11 @@ use crate::db::StoreResult;
 use crate::engine::Engine;
 use crate::ledger::{self, CatchUp, NewRun, Overlap, ScheduleRow, TickRow, TickState};
 use crate::plan::{Plan, TICKER, priority};
-use crate::schedule::due_sessions;
+use crate::schedule::{FURTHEST_BACK_DAYS, called_off, due_sessions};
+use crate::stores::sessions;
 use crate::subject::Subject;
-use chrono::NaiveTime;
-use market::{Exchange, Ticker};
+use chrono::{Days, NaiveTime};
+use market::{Calendar, Exchange, Ticker};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -59,25 +60,57 @@ pub async fn schedule(engine: Arc<Engine>, offline: bool, stop: CancellationToke
 pub async fn look(engine: &Arc<Engine>, offline: bool) -> StoreResult<()> {
     let schedules = engine.ledger.schedules().await?;
     let now = engine.market_clock.now();
+    let calendars = operators_calendars(engine).await?;
     for row in &schedules {
+        let Some(calendar) = calendars.iter().find(|calendar| calendar.exchange() == row.exchange) else { continue };
         let last = engine.ledger.last_tick(&row.id).await?;
-        for session in due_sessions(row, last, now) {
+        for session in due_sessions(row, calendar, last, now) {
             if engine.ledger.open_tick(&row.id, session, false, "its time has come", engine.ledger.now()).await? {
                 tracing::info!(schedule = row.id, %session, "a schedule is due");
             }
         }
     }
-    move_ticks(engine, &schedules, offline).await?;
+    move_ticks(engine, &schedules, &calendars, offline).await?;
     move_backfills(engine).await
 }
 
-async fn move_ticks(engine: &Arc<Engine>, schedules: &[ScheduleRow], offline: bool) -> StoreResult<()> {
+/// What operators have said of days, for each exchange; nobody else keeps a schedule from asking. A simulation has no operators.
+async fn operators_calendars(engine: &Arc<Engine>) -> StoreResult<Vec<Calendar>> {
+    // A day before the first that may be due, wherever it is evening.
+    let since = engine.market_clock.now().date_naive() - Days::new(FURTHEST_BACK_DAYS + 2);
+    let words = match engine.ledger.db() {
+        Some(db) => sessions::operators_words(db, since).await?,
+        None => vec![],
+    };
+    let calendar = |exchange| {
+        let of_it = words.iter().filter(|(of, _)| *of == exchange).map(|(_, word)| word.clone()).collect();
+        Calendar::new(exchange, [], of_it)
+    };
+    Ok(Exchange::ALL.into_iter().map(calendar).collect())
+}
+
+async fn move_ticks(
+    engine: &Arc<Engine>,
+    schedules: &[ScheduleRow],
+    calendars: &[Calendar],
+    offline: bool,
+) -> StoreResult<()> {
     let open = engine.ledger.open_ticks().await?;
     for (at, tick) in open.iter().enumerate() {
         let Some(row) = schedules.iter().find(|row| row.id == tick.schedule_id) else { continue };
         // A plan that we do not know stays for a program that does.
         let Some(plan) = Plan::named(&row.plan) else { continue };
         let mut tick = tick.clone();
+        // What was triggered by hand was meant, whatever was said of the day.
+        let calendar = calendars.iter().find(|calendar| calendar.exchange() == row.exchange && tick.nth == 0);
+        if tick.state == TickState::Queued
+            && let Some(why) = calendar.and_then(|calendar| called_off(calendar, tick.session))
+        {
+            if engine.ledger.move_tick(&tick, TickState::Skipped, &why).await? {
+                tracing::info!(schedule = row.id, session = %tick.session, why, "a schedule was due and starts nothing");
+            }
+            continue;
+        }
         if tick.state == TickState::Queued {
             let earlier = open[..at].iter().any(|other| other.schedule_id == tick.schedule_id);
             if earlier || !begin(engine, row, &tick).await? {

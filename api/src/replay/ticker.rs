@@ -70,7 +70,8 @@ pub(super) async fn forecasts(
     archived: Option<i64>,
     retrained: Option<Model>,
 ) -> Result<Vec<Item>, Problem> {
-    let Made::Forecasts { version, known, market_hash, input_hash, session, doubts, global, own, forecasts } = made
+    let Made::Forecasts { version, known, market_hash, input_hash, session, doubts, outlook, global, own, forecasts } =
+        made
     else {
         return Err(Problem::internal(&"a record of something else than forecasts"));
     };
@@ -108,7 +109,7 @@ pub(super) async fn forecasts(
         (Ok(global), Ok(own)) => (global, own),
         (Err(gone), _) | (_, Err(gone)) => return with(all(&Finding::NotReplayable(gone))),
     };
-    let (session, doubts, version) = (*session, doubts.clone(), version.clone());
+    let (session, doubts, outlook, version) = (*session, doubts.clone(), outlook.clone(), version.clone());
     let items = compute(move || {
         let recipe = global.as_ref().map(|global| global.recipe().id());
         let models = Models { global: global.as_ref(), own: own.as_ref() };
@@ -120,7 +121,8 @@ pub(super) async fn forecasts(
             };
             let at = then.forecast.issued_at;
             if !issued.iter().any(|(known, _)| *known == at) {
-                issued.push((at, forecast::issue(models, &series, &market, Some(session), at, &doubts)));
+                let outlook = outlook.as_ref();
+                issued.push((at, forecast::issue(models, &series, &market, Some(session), at, &doubts, outlook)));
             }
             let finding = match issued.iter().find(|(known, _)| *known == at) {
                 Some((_, Ok(now))) => forecast_again(&then, now),

@@ -1,15 +1,15 @@
 //! Replays: what a run made is made again and compared; what cannot be is told, and nothing is written.
 
 use crate::champion::{register_global, small_global};
-use crate::{FRIDAY, World, date};
+use crate::{FRIDAY, MONDAY, World, date};
 use forecast::{Issued, MarketReturns, Model, Models};
-use market::{Doubts, Ticker};
+use market::{Doubts, Exchange, TargetBasis, Ticker, Witness, Word};
 use serde_json::{Value, json};
 use workflows::message::Message;
 use workflows::plan::Step;
 use workflows::stores::forecasts::How;
 use workflows::stores::made_with::{Known, Made, Staged, Version};
-use workflows::stores::{archive, forecasts, models::NewModel};
+use workflows::stores::{archive, forecasts, models::NewModel, sessions};
 use workflows::{Effect, Outcome};
 
 fn aapl() -> Ticker {
@@ -61,7 +61,9 @@ impl Trained {
         };
         let models = Models { global: Some(&global), own: Some(&model) };
         let now = world.engine.market_clock.now();
-        let issued = forecast::issue(models, &series, &market, Some(date(FRIDAY)), now, &Doubts::default()).unwrap();
+        let calendar = sessions::calendar(&world.stores.db, Exchange::Nasdaq, date(FRIDAY)).await.unwrap();
+        let (friday, doubts, outlook) = (Some(date(FRIDAY)), Doubts::default(), calendar.outlook(date(FRIDAY)));
+        let issued = forecast::issue(models, &series, &market, friday, now, &doubts, Some(&outlook)).unwrap();
         let said = &issued.predicted;
         let forecasts = Made::Forecasts {
             version,
@@ -69,7 +71,8 @@ impl Trained {
             market_hash: market.hash(),
             input_hash: said.served.input_hash.clone(),
             session: date(FRIDAY),
-            doubts: Doubts::default(),
+            doubts,
+            outlook: Some(outlook),
             global: Some(global.hash().to_owned()),
             own: Some(model.hash().to_owned()),
             forecasts: vec![forecasts::id_of(said.own.as_ref().unwrap()), forecasts::id_of(&said.served)],
@@ -181,6 +184,39 @@ async fn a_model_and_its_forecasts_come_out_the_same_whatever_was_revised() {
     assert_eq!(model["version_now"]["recipe"], trained.model.recipe().id());
     assert_eq!(replayed(&world, &run).await, replay, "and again");
     assert_eq!(world.actions().await, before, "nothing was changed that an audit would tell");
+}
+
+#[tokio::test]
+async fn what_was_said_of_its_target_since_changes_no_replay() {
+    let world = World::new().await;
+    let mut trained = Trained::new(&world).await;
+    let run = trained.run(&world).await;
+    let path = format!("/v1/exchanges/NASDAQ/sessions/{MONDAY}");
+    world.put(&path, json!({ "state": "closed", "reason": "a storm" })).await.ok();
+    assert_eq!(replayed(&world, &run).await["verdict"], "same");
+    // Another outlook than the recorded one is another target: the record is what is replayed.
+    let Made::Forecasts { outlook: Some(outlook), .. } = &mut trained.forecasts else { unreachable!("it has one") };
+    let monday = date(MONDAY);
+    let closed = Word { session: monday, open: false, by: Witness::Operator, why: "a storm".to_owned() };
+    outlook.words.push(closed);
+    let replay = replayed(&world, &trained.run(&world).await).await;
+    let fields: Vec<&str> =
+        replay["items"][3]["differences"].as_array().unwrap().iter().map(|d| d["field"].as_str().unwrap()).collect();
+    assert!(fields.contains(&"target") && fields.contains(&"target_basis"), "{replay:#}");
+}
+
+#[tokio::test]
+async fn a_record_from_before_there_was_a_calendar_is_replayed_by_the_tickers_own_week() {
+    let world = World::new().await;
+    let mut trained = Trained::new(&world).await;
+    let said = &mut trained.issued.predicted;
+    said.served.target_basis = TargetBasis::ObservedWeek;
+    said.own.as_mut().unwrap().target_basis = TargetBasis::ObservedWeek;
+    if let Made::Forecasts { outlook, .. } = &mut trained.forecasts {
+        *outlook = None;
+    }
+    let replay = replayed(&world, &trained.run(&world).await).await;
+    assert_eq!(replay["verdict"], "same", "{replay:#}");
 }
 
 #[tokio::test]

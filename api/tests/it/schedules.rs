@@ -26,7 +26,7 @@ async fn the_next_ticks_have_their_instants_and_reasons() {
     assert_eq!(
         next[0],
         json!({ "session": "2024-03-08", "at": "2024-03-08T23:15:00+00:00", "local": "2024-03-08T18:15:00-05:00", "fires": true,
-                "reason": "Friday: NASDAQ trades on Fridays, holidays aside" })
+                "reason": "Friday: NASDAQ trades on Fridays, and this is no listed holiday" })
     );
     assert_eq!(
         (&next[1]["fires"], &next[1]["reason"]),

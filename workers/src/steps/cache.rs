@@ -38,11 +38,16 @@ impl StepBody for CacheForecast {
             Err(error) => return store_failed(&error),
         };
         let (now, session) = (self.0.engine.market_clock.now(), claim.session);
+        let newest = series.last_session().map_or(session, |last| session.max(last));
+        let outlook = match self.0.outlook(exchange, newest, series.bars()).await {
+            Ok(outlook) => outlook,
+            Err(error) => return store_failed(&error),
+        };
         let (made_at, kernel) = (self.0.engine.ledger.now(), self.0.kernel);
         let predicted = self.0.compute.run(&attempt.cancel, move || {
             let market = market.until(series.last_session().unwrap_or_default());
             let models = Models { global: global.as_deref(), own: own.as_ref() };
-            let issued = forecast::issue(models, &series, &market, Some(session), now, &doubts)?;
+            let issued = forecast::issue(models, &series, &market, Some(session), now, &doubts, Some(&outlook))?;
             let made = Made::Forecasts {
                 version: version(kernel, global.as_ref().map(|global| global.recipe().id())),
                 known,
@@ -50,6 +55,7 @@ impl StepBody for CacheForecast {
                 input_hash: issued.predicted.served.input_hash.clone(),
                 session,
                 doubts,
+                outlook: Some(outlook),
                 global: global.map(|global| global.hash().to_owned()),
                 own: own.map(|own| own.hash().to_owned()),
                 forecasts: vec![],

@@ -1,11 +1,12 @@
-//! What a forecast of a ticker is made from beside its closes: the exchange's global model, the ticker's own, and the market's returns.
+//! What a forecast of a ticker is made from beside its closes: the exchange's global model, the ticker's own, the market's returns, and the calendar.
 
 use super::Workshop;
+use chrono::{Days, NaiveDate};
 use forecast::{Global, MarketReturns, Model};
-use market::{Doubts, Exchange, Ticker};
+use market::{Bar, Calendar, Doubts, EVIDENCE_DAYS, Exchange, Outlook, Ticker};
 use std::sync::{Arc, Mutex, PoisonError};
 use workflows::db::StoreResult;
-use workflows::stores::{alarms, globals, market_days, models};
+use workflows::stores::{alarms, globals, market_days, models, sessions};
 
 /// Global models that were read last, one per exchange: they change every few months and every run reads them.
 #[derive(Default)]
@@ -64,6 +65,15 @@ impl Workshop {
     /// What the public record has against the ticker's models.
     pub(super) async fn doubts(&self, ticker: &Ticker) -> StoreResult<Doubts> {
         alarms::doubts(&self.stores.db, ticker).await
+    }
+
+    /// What the calendar says of the days after `newest`. That one, and those of `own`, may be staged and not archived yet: of an exchange's first ticker
+    /// nothing is.
+    pub(super) async fn outlook(&self, exchange: Exchange, newest: NaiveDate, own: &[Bar]) -> StoreResult<Outlook> {
+        let calendar = sessions::calendar(&self.stores.db, exchange, newest).await?;
+        let since = newest - Days::new(EVIDENCE_DAYS);
+        let own = own.iter().rev().map(|bar| bar.session).take_while(|session| *session >= since);
+        Ok(own.chain([newest]).fold(calendar, Calendar::saw).outlook(newest))
     }
 
     /// The market's returns that are known.

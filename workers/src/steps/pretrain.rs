@@ -5,7 +5,7 @@ use super::{Workshop, store_failed, version};
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 use forecast::{ForecastError, Global, Issued, Kernel, MarketReturns, Models, Recipe};
-use market::{Doubts, Exchange, Flag, MadeBy, MarketDay, MarketSums, Series, Ticker};
+use market::{Doubts, Exchange, Flag, MadeBy, MarketDay, MarketSums, Outlook, Series, Ticker};
 use std::sync::Arc;
 use workflows::db::StoreResult;
 use workflows::stores::forecasts::How;
@@ -43,13 +43,17 @@ impl StepBody for Pretrain {
             Err(error) => return store_failed(&error),
         };
         let (now, session) = (self.0.engine.market_clock.now(), attempt.claim.session);
+        let outlook = match self.0.outlook(exchange, session, &[]).await {
+            Ok(outlook) => outlook,
+            Err(error) => return store_failed(&error),
+        };
         let made_at = self.0.engine.ledger.now();
         let kernel = self.0.kernel;
         let training = self.0.compute.run(&attempt.cancel, move || {
             let global = train(kernel, exchange, &series, &market)?;
-            let first = global
-                .as_ref()
-                .map_or_else(Vec::new, |global| first_words(global, &cold, &series, &market, (session, now, made_at)));
+            let first = global.as_ref().map_or_else(Vec::new, |global| {
+                first_words(global, &cold, &series, &market, &outlook, (session, now, made_at))
+            });
             Ok::<_, ForecastError>(
                 global
                     .map(|global| (note(&global), record(&global, &series, &market, read), new_global(&global), first)),
@@ -99,6 +103,7 @@ fn first_words(
     cold: &[(Ticker, NaiveDate)],
     series: &[Series],
     market: &MarketReturns,
+    outlook: &Outlook,
     (session, now, made_at): (NaiveDate, DateTime<Utc>, DateTime<Utc>),
 ) -> Vec<Effect> {
     let of = |ticker: &Ticker| series.iter().find(|series| series.ticker() == ticker);
@@ -107,7 +112,7 @@ fn first_words(
         let models = Models { global: Some(global), own: None };
         let market = market.until(*as_of);
         let Issued { predicted, hindcast, opens_at } =
-            forecast::issue(models, series, &market, Some(session), now, &Doubts::default()).ok()?;
+            forecast::issue(models, series, &market, Some(session), now, &Doubts::default(), Some(outlook)).ok()?;
         let served = predicted.served;
         let how = How { hindcast, served: true, opens_at, made_at };
         (!hindcast && served.made_by == MadeBy::Global).then(|| Effect::Forecast { forecast: Box::new(served), how })

@@ -6,12 +6,12 @@ use super::{Workshop, store_failed};
 use crate::sources::{Ask, Retry, SourceError, SourceErrorKind};
 use async_trait::async_trait;
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
-use market::{Bar, Batch, Series, is_final};
+use market::{Bar, Batch, DayState, Series, TargetBasis, is_final};
 use std::sync::Arc;
 use std::time::Duration;
 use workflows::db::StoreResult;
 use workflows::ledger::{self, Claim};
-use workflows::stores::{archive, forecasts, market_days, quarantine};
+use workflows::stores::{archive, forecasts, market_days, quarantine, sessions};
 use workflows::{Attempt, Effect, Outcome, Report, StepBody};
 
 /// How many archived bars a source is shown, to check that it speaks of the same security.
@@ -46,7 +46,7 @@ impl StepBody for Scrape {
                 Err(error) => return store_failed(&error),
             }
         };
-        let forecast = match forecasts::latest_of_a_run(db, claim.ticker()).await {
+        let forecast = match self.standing_forecast(claim, now).await {
             Ok(latest) => latest,
             Err(error) => return store_failed(&error),
         };
@@ -72,6 +72,24 @@ impl Scrape {
         let since = known.iter().rfind(|bar| bar.session < first).map_or(first, |bar| bar.session);
         let sessions = archive::observed_sessions(db, batch.ticker.exchange(), since).await?;
         Ok(judged::sift(batch, archived, &sessions, &standing, now))
+    }
+
+    /// As-of and target of the newest forecast of a run. One whose target is known by now to be no session stands no longer, while the next session can
+    /// still be forecast in time.
+    async fn standing_forecast(
+        &self,
+        claim: &Claim,
+        now: DateTime<Utc>,
+    ) -> StoreResult<Option<(NaiveDate, NaiveDate)>> {
+        let (db, exchange) = (&self.0.stores.db, claim.ticker().exchange());
+        let Some((as_of, target)) = forecasts::latest_of_a_run(db, claim.ticker()).await? else { return Ok(None) };
+        let calendar = sessions::calendar(db, exchange, as_of).await?;
+        let day = calendar.day(target);
+        let newest = calendar.newest().map_or(as_of, |newest| newest.max(as_of));
+        let (next, _) = calendar.outlook(newest).next_after(newest);
+        let known_closed = day.state == DayState::Closed && day.basis <= TargetBasis::Observed;
+        let replaced = known_closed && now < forecast::opens_at(exchange, next);
+        Ok((!replaced).then_some((as_of, target)))
     }
 
     /// The first source that answers; else a report made of what all of them said.

@@ -79,8 +79,10 @@ async fn settlement(db: &Db, exchange: Exchange, newest: NaiveDate) -> StoreResu
         let ticker = about.ticker.as_ref().map(Ticker::symbol);
         tracing::warn!(%exchange, ticker, line = about.line, kind = %about.kind, detail, "an alarm of the public record is raised");
     }
+    // That no session comes is not seen here, but where sessions are looked for.
+    let ours = |about: &About| about.kind != AlarmKind::NoSession && looked_at.contains(&about.ticker);
     let gone = open.into_iter().map(|alarm| alarm.alarm.about);
-    whole.alarms.cleared = gone.filter(|about| looked_at.contains(&about.ticker) && !held.contains(about)).collect();
+    whole.alarms.cleared = gone.filter(|about| ours(about) && !held.contains(about)).collect();
     Ok(Some(whole))
 }
 
@@ -239,6 +241,7 @@ mod tests {
             None,
             now,
             &Doubts::default(),
+            None,
         )
         .unwrap();
         let mut forecast = issued.predicted.served;

@@ -127,7 +127,8 @@ conformance!(
     a_closed_day_brings_nothing,
     another_security_is_noticed,
     an_unknown_ticker_is_not_found,
-    missed_sessions_are_filled
+    missed_sessions_are_filled,
+    an_unfinished_day_is_left_out
 );
 
 async fn a_new_ticker_gets_its_history(bench: Bench) {
@@ -191,6 +192,41 @@ async fn missed_sessions_are_filled(bench: Bench) {
     let sessions: Vec<NaiveDate> = (0..4).map(|_| bench.next_session()).collect();
     let batch = bench.fetch(&known).await.unwrap();
     assert_eq!(batch.bars.iter().map(|bar| bar.session).collect::<Vec<_>>(), sessions);
+}
+
+async fn an_unfinished_day_is_left_out(bench: Bench) {
+    let known = bench.fetch(&[]).await.unwrap().bars;
+    let (exchange, last) = (bench.ticker.exchange(), known.last().unwrap().session);
+    let listing = bench.sim.world().find(exchange, bench.ticker.symbol()).unwrap();
+    let next = listing.rows.iter().map(|row| row.session).find(|session| *session > last).unwrap();
+    // The session is over, its sites show it, and its close may still change.
+    let second = chrono::TimeDelta::seconds(1);
+    bench.sim.set(market::final_at(exchange, next) - second).unwrap();
+    bench.write_folder();
+    assert!(bench.truth().last().unwrap().session == next && bench.fetch(&known).await.unwrap().bars.is_empty());
+    bench.sim.set(market::final_at(exchange, next)).unwrap();
+    let bars = bench.fetch(&known).await.unwrap().bars;
+    assert_eq!(bars.iter().map(|bar| bar.session).collect::<Vec<_>>(), [next]);
+}
+
+/// Every run reads the newest ten sessions again: a close that was changed since comes as news, and the archive keeps it as a revision. Fallbacks
+/// only add.
+#[tokio::test]
+async fn a_close_that_was_revised_is_read_again() {
+    for name in ["yahoo", "sharesansar", "csv"] {
+        let bench = Bench::new(name).await;
+        let mut known = bench.fetch(&[]).await.unwrap().bars;
+        let newest = known.last_mut().unwrap();
+        let (session, close) = (newest.session, newest.close);
+        newest.close = market::round4(close * 1.02);
+        let again = bench.fetch(&known).await.unwrap().bars;
+        assert_eq!(again.iter().map(|bar| (bar.session, bar.close)).collect::<Vec<_>>(), [(session, close)], "{name}");
+        // Also when a session has gone by.
+        let next = bench.next_session();
+        let later = bench.fetch(&known).await.unwrap().bars;
+        assert_eq!(later.iter().map(|bar| bar.session).collect::<Vec<_>>(), [session, next], "{name}");
+        assert_eq!(later[0].close, close, "{name}");
+    }
 }
 
 #[tokio::test]

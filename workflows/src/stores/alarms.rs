@@ -53,16 +53,28 @@ pub struct Changes {
     pub cleared: Vec<About>,
 }
 
+/// Who changes alarms.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum By {
+    /// A run. The ids of what it raises follow from its own, so that writing it twice is writing it once.
+    Run(Uuid),
+    /// A look of the scheduler, with an id of its own.
+    Look(Uuid),
+}
+
 /// Writes the changes.
 pub(crate) async fn change(
     tx: &mut Tx,
     exchange: Exchange,
     changes: &Changes,
-    run: Uuid,
+    by: By,
     now: DateTime<Utc>,
 ) -> StoreResult<()> {
+    let (origin, run) = match by {
+        By::Run(run) => (run, Some(run)),
+        By::Look(look) => (look, None),
+    };
     for NewAlarm { about, detail, session } in &changes.hold {
-        // The id follows from the run, so that writing it twice is writing it once.
         let name = format!("{}|{}|{}", symbol(about), about.line, about.kind);
         on_tx!(tx, |c| {
             sqlx::query(
@@ -70,7 +82,7 @@ pub(crate) async fn change(
                  values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
                  on conflict (exchange, ticker, line, kind) where cleared_at is null do update set detail = excluded.detail",
             )
-            .bind(Uuid::new_v5(&run, name.as_bytes()))
+            .bind(Uuid::new_v5(&origin, name.as_bytes()))
             .bind(exchange.as_str())
             .bind(symbol(about))
             .bind(&about.line)

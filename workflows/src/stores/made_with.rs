@@ -3,7 +3,7 @@
 use crate::db::{Db, Doing, Rows, StoreResult, Ts, Tx, on_read, on_tx};
 use crate::plan::Step;
 use chrono::{DateTime, NaiveDate, Utc};
-use market::{Batch, Doubts};
+use market::{Batch, Doubts, Outlook};
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use std::collections::HashMap;
@@ -97,6 +97,9 @@ pub enum Made {
         /// What the public record had against the models.
         #[serde(default)]
         doubts: Doubts,
+        /// What the calendar said of the days to come; `None`: the ticker's own sessions told the week, before there was a calendar.
+        #[serde(default)]
+        outlook: Option<Outlook>,
         /// The global model asked.
         global: Option<String>,
         /// The ticker's own model asked.

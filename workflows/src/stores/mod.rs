@@ -11,6 +11,7 @@ pub mod market_days;
 pub mod models;
 pub mod quarantine;
 pub mod record;
+pub mod sessions;
 pub mod skill;
 pub mod staging;
 pub mod tickers;

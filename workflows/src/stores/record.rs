@@ -259,7 +259,7 @@ pub(crate) async fn put(tx: &mut Tx, settlement: &Settlement, run: Uuid, now: Da
     for session in sessions {
         add_up(tx, settlement.exchange, session).await?;
     }
-    super::alarms::change(tx, settlement.exchange, &settlement.alarms, run, now).await
+    super::alarms::change(tx, settlement.exchange, &settlement.alarms, super::alarms::By::Run(run), now).await
 }
 
 async fn insert(tx: &mut Tx, scores: &[NewScore], run: Uuid, now: DateTime<Utc>) -> StoreResult<()> {

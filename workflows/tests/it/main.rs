@@ -24,6 +24,7 @@ mod record;
 mod rig;
 mod schedules;
 mod server_check;
+mod sessions;
 mod simulation;
 mod steering;
 mod stores;
