@@ -34,6 +34,7 @@ mod runs;
 mod schedule_view;
 mod schedules;
 mod serving;
+mod sessions;
 mod tickers;
 mod words;
 mod workers;

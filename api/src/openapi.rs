@@ -3,7 +3,7 @@
 
 use crate::problem::PROBLEM_JSON;
 use crate::{accuracy, audit, backfills, dead_letters, history, pauses, quarantine, queues, schedules, workers};
-use crate::{bars, exchanges, factors, forecasts, health, pages, replays, runs, tickers};
+use crate::{bars, exchanges, factors, forecasts, health, pages, replays, runs, sessions, tickers};
 use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 use serde_json::{Map, Value, json};
 use workflows::plan::Step;
@@ -13,7 +13,7 @@ type Resources = (
     tickers::Tickers,
     bars::Bars,
     factors::Factors,
-    exchanges::Exchanges,
+    (exchanges::Exchanges, sessions::Sessions),
     Past,
     Steering,
     health::Health,
@@ -44,7 +44,7 @@ pub(crate) fn service() -> OpenApiService<Resources, ()> {
         tickers::Tickers,
         bars::Bars,
         factors::Factors,
-        exchanges::Exchanges,
+        (exchanges::Exchanges, sessions::Sessions),
         (runs::Runs, replays::Replays, history::History),
         (
             schedules::Schedules,
@@ -87,7 +87,8 @@ const HEADER_NAMES: [(&str, &str); 3] =
     [("ETAG", "ETag"), ("CACHE-CONTROL", "Cache-Control"), ("LOCATION", "Location")];
 
 /// Bodies that refuse unknown fields say so.
-const CLOSED_SCHEMAS: [&str; 8] = [
+const CLOSED_SCHEMAS: [&str; 9] = [
+    "SetSession",
     "SettleQuarantined",
     "StartRun",
     "RerunRun",

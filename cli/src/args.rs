@@ -1,6 +1,6 @@
 //! The command line: what can be said, and what each word means.
 
-use crate::steering_args::{Backfills, Dead, Histories, Quarantined, Queues, Schedules, StartBackfill};
+use crate::steering_args::{Backfills, Dead, Histories, Quarantined, Queues, Schedules, Sessions, StartBackfill};
 use clap::{Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -82,6 +82,11 @@ pub enum Command {
     Schedule {
         #[command(subcommand)]
         what: Schedules,
+    },
+    /// The calendar of an exchange: list its days with the evidence, say that one is a session or none, take that back.
+    Sessions {
+        #[command(subcommand)]
+        what: Sessions,
     },
     /// Prices that were set aside: list them, accept them, keep them out.
     Quarantine {

@@ -76,6 +76,7 @@ async fn dispatch(args: Args, settings: Settings) -> anyhow::Result<u8> {
         Command::Runs { what } => commands::runs::run(&settings, what, json).await,
         Command::Backfill { start, what } => commands::backfill::run(&settings, start, what, json).await,
         Command::Schedule { what } => commands::schedule::run(&settings, what, json).await,
+        Command::Sessions { what } => commands::sessions::run(&settings, what, json).await,
         Command::Quarantine { what } => commands::quarantine::run(&settings, what, json).await,
         Command::Queue { what } => commands::queue::run(&settings, what, json).await,
         Command::History { what } => commands::history::run(&settings, what, json).await,

@@ -294,6 +294,50 @@ pub enum Quarantined {
     },
 }
 
+/// What to do with the calendar of an exchange.
+#[derive(Debug, Subcommand)]
+pub enum Sessions {
+    /// Its days with what is known of each, from two weeks ago to two weeks ahead.
+    List {
+        /// NASDAQ or NEPSE.
+        exchange: Exchange,
+        /// The first day.
+        #[arg(long, value_name = "YYYY-MM-DD")]
+        from: Option<NaiveDate>,
+        /// The last day.
+        #[arg(long, value_name = "YYYY-MM-DD")]
+        to: Option<NaiveDate>,
+    },
+    /// Say that a day is a session, or none; it stands above what is observed.
+    Set {
+        /// NASDAQ or NEPSE.
+        exchange: Exchange,
+        /// The day.
+        #[arg(value_name = "YYYY-MM-DD")]
+        day: NaiveDate,
+        /// What it is.
+        #[arg(value_parser = ["open", "closed"])]
+        state: String,
+        /// The last day, where it is said of several.
+        #[arg(long, value_name = "YYYY-MM-DD")]
+        to: Option<NaiveDate>,
+        /// Why, for whoever looks later.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Take that back.
+    Clear {
+        /// NASDAQ or NEPSE.
+        exchange: Exchange,
+        /// The day.
+        #[arg(value_name = "YYYY-MM-DD")]
+        day: NaiveDate,
+        /// The last day, where it is several.
+        #[arg(long, value_name = "YYYY-MM-DD")]
+        to: Option<NaiveDate>,
+    },
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

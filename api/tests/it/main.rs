@@ -12,9 +12,11 @@ mod history;
 mod quarantine;
 mod queues;
 mod real_prices;
+mod real_sessions;
 mod replays;
 mod runs;
 mod schedules;
+mod sessions;
 mod shell;
 mod tickers;
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 #[allow(clippy::disallowed_methods)] // A test has no `cli` that could read the setting for it.
-fn shared(what: &str) -> Option<PathBuf> {
+pub(crate) fn shared(what: &str) -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
     let folder = std::env::var_os("RETAINAI_SHARED").map_or_else(beside, PathBuf::from).join("data").join(what);
     if !folder.is_dir() {

@@ -15,6 +15,7 @@ pub mod queue;
 pub mod run;
 pub mod runs;
 pub mod schedule;
+pub mod sessions;
 pub mod source;
 pub mod tickers;
 

@@ -64,6 +64,11 @@ async fn the_same(installation: Installation) {
     put_csv(&installation, "/v1/tickers/NEPSE/DEMOBA/bars", revised).await;
     let bonus = format!("ticker,date,factor\nDEMOBA,{},0.8\n", session(50));
     put_csv(&installation, "/v1/exchanges/NEPSE/factors", bonus).await;
+    // And what is said of days that were targets: the calendar of then was another.
+    let (first, last) = (session(3), session(1));
+    let said = ["sessions", "set", "NEPSE", &first, "closed", "--to", &last, "--reason", "said afterwards", "--json"];
+    let said = installation.retainai(&said).output(LIMIT).await;
+    assert_eq!((said.code, &said.json()["items"][0]["basis"]), (Some(0), &"operator".into()), "{said:#?}");
 
     let all = installation.get("/v1/runs?limit=200").await["items"].as_array().unwrap().clone();
     let of = |what: &str, state: &str| -> Vec<String> {

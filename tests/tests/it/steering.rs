@@ -136,6 +136,53 @@ async fn schedules_obey_also_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_day_is_closed_and_the_next_one_is_forecast_instead() {
+    let installation = Installation::embedded(&["NASDAQ:AAPL"]).await;
+    let _processes = installation.start(&[]).await;
+    installation.runs_ended(1).await;
+    let forecast = || async {
+        let shown = asked(&installation, "forecast NASDAQ:AAPL").await;
+        (text(&shown, "target"), text(&shown, "target_basis"))
+    };
+    assert_eq!(forecast().await, ("2012-12-04".to_owned(), "observed_week".to_owned()));
+    let said = asked(&installation, "sessions set NASDAQ 2012-12-04 closed --reason storm").await;
+    assert_eq!((&said["items"][0]["state"], &said["items"][0]["basis"]), (&json!("closed"), &json!("operator")));
+    let listed = retainai(&installation, "sessions list NASDAQ --from 2012-12-03 --to 2012-12-05").await;
+    let lines: Vec<&str> = listed.stdout.lines().skip(1).collect();
+    assert!(lines[0].starts_with("2012-12-03  open      observed       closes of this day"), "{}", listed.stdout);
+    assert!(lines[1].contains("closed, an operator says: storm"), "{}", listed.stdout);
+    assert!(lines[2].starts_with("2012-12-05  expected  observed_week"), "{}", listed.stdout);
+    // What was said stands; a run says what is to be said now.
+    assert_eq!(forecast().await.0, "2012-12-04");
+    let run = retainai(&installation, "run NASDAQ:AAPL").await;
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    assert_eq!(forecast().await, ("2012-12-05".to_owned(), "operator".to_owned()));
+    installation.next_session().await;
+    let skipped = eventually("the skipped tick", LIMIT, || async {
+        let ticks = installation.get("/v1/schedules/nasdaq-daily/ticks").await;
+        ticks["items"].as_array()?.iter().find(|tick| tick["session"] == "2012-12-04").cloned()
+    })
+    .await;
+    let once = (&skipped["nth"], &skipped["runs"]);
+    assert_eq!(once, (&json!(0), &json!(0)), "{skipped:#}");
+    let cleared = asked(&installation, "sessions clear NASDAQ 2012-12-04 --to 2012-12-05").await;
+    assert_eq!(cleared["items"].as_array().unwrap().len(), 2);
+    assert!(cleared["items"][0]["operator"].is_null(), "{cleared:#}");
+    let wrong_day = retainai(&installation, "sessions set NASDAQ 2150-01-01 open --reason why --json").await;
+    assert_eq!((wrong_day.code, &wrong_day.json()["code"]), (Some(1), &json!("bad_parameter")), "{wrong_day:#?}");
+    for wrong in [
+        "sessions",
+        "sessions list",
+        "sessions list LSE",
+        "sessions set NASDAQ 2012-12-04 closed",
+        "sessions set NASDAQ 2012-12-04 half --reason why",
+        "sessions clear NASDAQ someday",
+    ] {
+        assert_eq!(retainai(&installation, wrong).await.code, Some(2), "{wrong}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backfill_is_counted_started_and_ended() {
     let installation = Installation::embedded(&["NASDAQ:AAPL", "NASDAQ:MSFT"]).await;
     let _processes = installation.start(&[]).await;
