@@ -2,6 +2,7 @@
 //! old, and scores for forecasts whose close has come. Looked at by every scheduler; rows and idempotency keys decide who does it.
 
 use crate::db::{Db, Doing, StoreResult, Ts, on_read};
+use crate::duty::Duty;
 use crate::engine::Engine;
 use crate::ledger::NewRun;
 use crate::plan::{PRETRAIN, Plan, SETTLE, TICKER, priority};
@@ -12,7 +13,6 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use market::{Exchange, latest_evening};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// A session that is not complete is taken as it is so long after its first close was seen.
@@ -27,27 +27,12 @@ const SETTLE_WITHOUT: TimeDelta = TimeDelta::hours(2);
 /// What comes later than that is settled in rounds of this length.
 const SETTLE_EVERY: TimeDelta = TimeDelta::minutes(10);
 
-/// How often the exchanges are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
 /// Looks after both exchanges until `stop`.
 pub async fn look_after_exchanges(engine: Arc<Engine>, offline: bool, stop: CancellationToken) {
-    let (mut failing, mut seen) = (false, Seen::default());
-    while !stop.is_cancelled() {
-        match look_after(&engine, offline, &mut seen).await {
-            Ok(()) => failing = false,
-            Err(error) => {
-                if !failing {
-                    tracing::warn!(%error, "the exchanges could not be looked after; trying again");
-                }
-                failing = true;
-            }
-        }
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
+    let (mut duty, mut seen) = (Duty::new("the exchanges could not be looked after", stop), Seen::default());
+    while duty.goes_on() {
+        let came = look_after(&engine, offline, &mut seen).await;
+        duty.looked(came).await;
     }
 }
 

@@ -9,6 +9,7 @@ pub mod chance;
 pub mod clock;
 pub mod db;
 mod delivery;
+mod duty;
 pub mod effect;
 pub mod engine;
 pub mod exchange_duties;

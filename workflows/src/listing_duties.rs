@@ -2,6 +2,7 @@
 //! delisted, and that what is suspended is looked at now and then. Looked at by every scheduler; rows and idempotency keys decide who does it.
 
 use crate::db::{Db, Doing, StoreResult, on_read};
+use crate::duty::Duty;
 use crate::engine::Engine;
 use crate::ledger::NewRun;
 use crate::plan::{TICKER, priority};
@@ -13,11 +14,8 @@ use market::{Exchange, Ticker, latest_final_session};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// How often is looked whether anything has changed.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Evidence that comes with runs is weighed in rounds of this length, seconds.
 const ROUND_S: i64 = 600;
 /// Looks of this many until the list file is read again.
@@ -49,22 +47,10 @@ impl Universes {
 
 /// Looks after the tickers of both exchanges until `stop`.
 pub async fn look_after_listings(engine: Arc<Engine>, universes: Universes, offline: bool, stop: CancellationToken) {
-    let (mut failing, mut seen) = (false, Noticed::default());
-    while !stop.is_cancelled() {
-        match look_at_listings(&engine, &universes, offline, &mut seen).await {
-            Ok(()) => failing = false,
-            Err(error) => {
-                if !failing {
-                    tracing::warn!(%error, "the tickers could not be looked after; trying again");
-                }
-                failing = true;
-            }
-        }
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
+    let (mut duty, mut seen) = (Duty::new("the tickers could not be looked after", stop), Noticed::default());
+    while duty.goes_on() {
+        let came = look_at_listings(&engine, &universes, offline, &mut seen).await;
+        duty.looked(came).await;
     }
 }
 

@@ -2,6 +2,7 @@
 //! may run it; a tick is a row and one insert wins, and whoever dies in the middle leaves the rest to the others.
 
 use crate::db::StoreResult;
+use crate::duty::Duty;
 use crate::engine::Engine;
 use crate::ledger::{self, CatchUp, NewRun, Overlap, ScheduleRow, TickRow, TickState};
 use crate::plan::{Plan, TICKER, priority};
@@ -11,11 +12,8 @@ use crate::subject::Subject;
 use chrono::{Days, NaiveTime, TimeDelta};
 use market::{Calendar, Exchange, Ticker};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// How often the market clock is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Runs started per transaction of a tick.
 const SLICE: i64 = 500;
 /// Old runs cancelled per look, where that is the policy.
@@ -37,22 +35,10 @@ pub fn default_schedules() -> [ScheduleRow; 2] {
 
 /// Fires due schedules until `stop`.
 pub async fn schedule(engine: Arc<Engine>, offline: bool, stop: CancellationToken) {
-    let mut failing = false;
-    while !stop.is_cancelled() {
-        match look(&engine, offline).await {
-            Ok(()) => failing = false,
-            Err(error) => {
-                if !failing {
-                    tracing::warn!(%error, "schedules could not be looked at; trying again");
-                }
-                failing = true;
-            }
-        }
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
+    let mut duty = Duty::new("schedules could not be looked at", stop);
+    while duty.goes_on() {
+        let came = look(&engine, offline).await;
+        duty.looked(came).await;
     }
 }
 

@@ -81,7 +81,9 @@ async fn a_key_opens_its_scopes_until_it_is_revoked() {
     assert!(refused["detail"].as_str().unwrap().contains("runs:read"), "{refused}");
     let bearer = format!("Bearer {reader}");
     send(&world, Method::POST, RUNS, &[("authorization", &bearer)], json!({})).await.problem(403, "missing_scope");
-    with_key(&world, &reader, "/v1/keys").await.problem(403, "missing_scope");
+    for path in ["/v1/keys", "/v1/%6beys", "/v1/key%73", "/v1/keys/", "/v1/keys?limit=1"] {
+        with_key(&world, &reader, path).await.problem(403, "missing_scope");
+    }
     // What is listed opens nothing.
     let listed = with_key(&world, &admin, "/v1/keys").await.ok();
     assert_eq!(listed["items"].as_array().unwrap().len(), 2);
