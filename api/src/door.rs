@@ -2,9 +2,10 @@
 //! with what it changes.
 
 use crate::Shared;
-use crate::auth::Caller;
+use crate::auth::{Caller, Who};
 use crate::problem::Problem;
 use poem::{FromRequest, Request, RequestBody};
+use uuid::Uuid;
 use workflows::ledger::{self, NewEntry};
 use workflows::stores::answered;
 
@@ -17,6 +18,7 @@ const DOORS: [&str; 4] = ["api", "cli", "dashboard", "chat"];
 #[derive(Debug, Clone)]
 pub(crate) struct By {
     who: String,
+    key: Option<Uuid>,
     door: &'static str,
     request: Option<answered::Request>,
 }
@@ -25,17 +27,33 @@ impl<'a> FromRequest<'a> for By {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
         let caller = request.data::<Caller>();
         let who = caller.map_or_else(|| "operator".to_owned(), Caller::name);
+        let key = caller.and_then(|caller| match &caller.who {
+            Who::Key { id, .. } => Some(*id),
+            _ => None,
+        });
         // A login is a browser's.
         let usual = if caller.is_some_and(Caller::by_cookie) { "dashboard" } else { DOORS[0] };
         let under = request.data::<answered::Request>().cloned();
-        let Some(named) = request.headers().get(DOOR) else { return Ok(Self { who, door: usual, request: under }) };
+        let Some(named) = request.headers().get(DOOR) else {
+            return Ok(Self { who, key, door: usual, request: under });
+        };
         let door = DOORS.into_iter().find(|door| named.as_bytes() == door.as_bytes());
         let unknown = || Problem::bad_parameter("X-RetainAI-Door", format!("use one of {}", DOORS.join(", ")));
-        Ok(Self { who, door: door.ok_or_else(unknown)?, request: under })
+        Ok(Self { who, key, door: door.ok_or_else(unknown)?, request: under })
     }
 }
 
 impl By {
+    /// The key under which the ledger starts a run once: a caller's own never meets another's, nor one of the engine's.
+    pub(crate) fn start_key(&self, idempotency_key: &str) -> String {
+        self.key.map_or_else(|| format!("api:{idempotency_key}"), |id| format!("key:{id}:{idempotency_key}"))
+    }
+
+    /// The same for what is asked for under an Idempotency-Key and starts a run that repeats another.
+    pub(crate) fn rerun_key(&self, run: Uuid) -> Option<String> {
+        self.request.as_ref().map(|request| format!("rerun:{run}:{}", self.start_key(&request.key)))
+    }
+
     /// The entry of something that they ask for now.
     pub(crate) fn entry(
         &self,

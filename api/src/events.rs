@@ -2,7 +2,7 @@
 //! each stream takes its own from what that reader remembers, or from the database when it comes back later.
 
 use crate::Shared;
-use crate::auth::Caller;
+use crate::auth::{self, Caller};
 use crate::problem::Problem;
 use crate::words::{ExchangeName, Tag, exchange_in_query, word};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -20,9 +20,9 @@ use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
+use workflows::Db;
 use workflows::db::StoreResult;
 use workflows::stores::events::{self, EventRow, Place};
-use workflows::{Db, Stores};
 
 /// What changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -83,6 +83,8 @@ const REMEMBERED: usize = 4_096;
 const PAGE: i64 = 500;
 /// A stream ends after so long; the client comes back by itself, and shows its key again.
 const LASTS: Duration = Duration::from_secs(30 * 60);
+/// How often it is looked whether the caller may still listen.
+const ASK_EVERY: Duration = Duration::from_secs(3);
 /// How far a time that the database gave may lie ahead of ours.
 const CLOCKS_APART: TimeDelta = TimeDelta::seconds(10);
 /// A comment is sent when nothing was for so long, so that what lies between does not hang up.
@@ -105,20 +107,27 @@ struct Known {
     reader: Option<tokio::task::JoinHandle<()>>,
 }
 
+/// What a stream begins with: the newest place, since when changes are written without a pause, and what tells of more.
+struct Joined {
+    head: Place,
+    since: DateTime<Utc>,
+    moved: watch::Receiver<u64>,
+}
+
 impl Feed {
-    /// Makes sure that the reader runs; the newest place, and since when changes are written without a pause.
-    async fn join(self: &Arc<Self>, db: &Db) -> StoreResult<(Place, DateTime<Utc>)> {
+    /// Makes sure that the reader runs, and counts one more stream while nobody can end it in between.
+    async fn join(self: &Arc<Self>, db: &Db) -> StoreResult<Joined> {
         let mut known = self.known.lock().await;
         if let (Some(reader), Some(since)) = (&known.reader, known.since)
             && !reader.is_finished()
         {
-            return Ok((known.head, since));
+            return Ok(Joined { head: known.head, since, moved: self.moved.subscribe() });
         }
         let since = events::listen(db).await?;
         let head = events::newest(db).await?;
         *known = Known { events: VecDeque::new(), from: head, head, since: Some(since), reader: None };
         known.reader = Some(tokio::spawn(read(self.clone(), db.clone(), head)));
-        Ok((head, since))
+        Ok(Joined { head, since, moved: self.moved.subscribe() })
     }
 
     /// What follows `after` in what is remembered; `None` when that does not reach back so far.
@@ -138,7 +147,12 @@ async fn read(feed: Arc<Feed>, db: Db, mut head: Place) {
         if feed.moved.receiver_count() > 0 {
             wanted = Instant::now();
         } else if wanted.elapsed() > TELL_EVERY {
-            return;
+            // Under the lock under which streams join: none comes in between and waits for a reader that has gone.
+            let mut known = feed.known.lock().await;
+            if feed.moved.receiver_count() == 0 {
+                known.reader = None;
+                return;
+            }
         }
         if told.elapsed() > TELL_EVERY {
             match events::listen(&db).await {
@@ -174,12 +188,12 @@ async fn read(feed: Arc<Feed>, db: Db, mut head: Place) {
     }
 }
 
-/// Until when the caller may ask.
-struct Until(Option<DateTime<Utc>>);
+/// Who listens.
+struct Listener(Option<Caller>);
 
-impl<'a> FromRequest<'a> for Until {
+impl<'a> FromRequest<'a> for Listener {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
-        Ok(Self(request.data::<Caller>().and_then(|caller| caller.until)))
+        Ok(Self(request.data::<Caller>().cloned()))
     }
 }
 
@@ -196,7 +210,7 @@ impl Events {
     async fn stream(
         &self,
         shared: Data<&Arc<Shared>>,
-        until: Until,
+        listener: Listener,
         /// Only these kinds, separated by commas: run, step, forecast, pause.
         kind: Query<Option<String>>,
         /// Only this exchange: NASDAQ or NEPSE.
@@ -216,7 +230,7 @@ impl Events {
             run: run.0,
         };
         let seen = last_event_id.as_deref().map(place).transpose()?;
-        let (head, since) = shared.feed.join(&shared.stores().db).await?;
+        let Joined { head, since, moved } = shared.feed.join(&shared.stores().db).await?;
         let now = shared.engine().ledger.now();
         // What was written before the last pause, or is forgotten, cannot be told; nor can what another installation wrote.
         let (after, lost) = match seen {
@@ -224,13 +238,13 @@ impl Events {
             Some(_) => (head, true),
             None => (head, false),
         };
-        let lasts = until.0.and_then(|until| (until - now).to_std().ok()).map_or(LASTS, |left| left.min(LASTS));
         let reader = Reader {
             feed: shared.feed.clone(),
-            moved: shared.feed.moved.subscribe(),
-            stores: shared.stores().clone(),
-            stop: shared.state.stop.clone(),
-            ends: Instant::now() + lasts,
+            moved,
+            shared: Arc::clone(&shared),
+            caller: listener.0,
+            ends: Instant::now() + LASTS,
+            asked: Instant::now(),
             after,
             wanted,
         };
@@ -246,9 +260,11 @@ impl Events {
 struct Reader {
     feed: Arc<Feed>,
     moved: watch::Receiver<u64>,
-    stores: Stores,
-    stop: tokio_util::sync::CancellationToken,
+    shared: Arc<Shared>,
+    caller: Option<Caller>,
     ends: Instant,
+    /// When it was last looked whether the caller may still listen.
+    asked: Instant,
     after: Place,
     wanted: Wanted,
 }
@@ -257,10 +273,13 @@ impl Reader {
     /// The next changes that are wanted; `None` at the end of the stream.
     async fn next(mut self) -> Option<(Vec<EventView>, Self)> {
         loop {
+            if Instant::now() >= self.ends || !self.may_go_on().await {
+                return None;
+            }
             self.moved.mark_unchanged();
             let rows = match self.feed.remembered(self.after).await {
                 Some(rows) => rows,
-                None => match events::after(&self.stores.db, self.after, PAGE).await {
+                None => match events::after(&self.shared.stores().db, self.after, PAGE).await {
                     Ok(rows) => rows.into_iter().map(Arc::new).collect(),
                     // The client comes back, and goes on after the last that it got.
                     Err(_) => return None,
@@ -277,10 +296,22 @@ impl Reader {
             }
             tokio::select! {
                 moved = self.moved.changed() => if moved.is_err() { return None },
-                () = self.stop.cancelled() => return None,
-                () = tokio::time::sleep_until(self.ends) => return None,
+                () = self.shared.state.stop.cancelled() => return None,
+                () = tokio::time::sleep_until(self.ends.min(self.asked + ASK_EVERY)) => {}
             }
         }
+    }
+}
+
+impl Reader {
+    /// Whether the server goes on and the caller may still listen: a key that is revoked ends what it opened.
+    async fn may_go_on(&mut self) -> bool {
+        if self.shared.state.stop.is_cancelled() {
+            return false;
+        }
+        let Some(caller) = self.caller.as_ref().filter(|_| self.asked.elapsed() >= ASK_EVERY) else { return true };
+        self.asked = Instant::now();
+        auth::holds(self.shared.stores(), caller, self.shared.engine().ledger.now()).await.unwrap_or(false)
     }
 }
 

@@ -121,8 +121,9 @@ impl Login {
         })?;
         let until = row.expires_at.map_or(now + LASTS, |key| key.0.min(now + LASTS));
         let token = key::token().map_err(|error| Problem::internal(&error))?;
-        api_keys::log_in(db, key::hash(&token), row.id, now, until).await?;
-        let caller = Caller { until: Some(until), ..Caller::of(&row, true) };
+        let hash = key::hash(&token);
+        api_keys::log_in(db, hash, row.id, now, until).await?;
+        let caller = Caller { until: Some(until), ..Caller::of(&row, Some(hash)) };
         let cookie = set_cookie(&shared, &token, (until - now).num_seconds());
         Ok(LoggedIn::In(Json(view(&shared, &caller)), cookie))
     }
@@ -146,8 +147,8 @@ fn set_cookie(shared: &Shared, token: &str, seconds: i64) -> String {
 fn view(shared: &Shared, caller: &Caller) -> CallerView {
     let kind = match &caller.who {
         Who::Operator => CallerKind::Operator,
-        Who::Key { by_cookie: false, .. } => CallerKind::Key,
-        Who::Key { by_cookie: true, .. } => CallerKind::Login,
+        Who::Key { login: None, .. } => CallerKind::Key,
+        Who::Key { login: Some(_), .. } => CallerKind::Login,
         Who::Anonymous => CallerKind::Anonymous,
     };
     CallerView {

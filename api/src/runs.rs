@@ -138,8 +138,7 @@ impl Runs {
         let ticker = ticker_in_path(exchange.as_str(), &ticker)?;
         tickers::get(&shared.stores().db, &ticker).await?.ok_or_else(|| unknown_ticker(&ticker))?;
         let session = session.unwrap_or_else(|| market::latest_final_session(exchange, engine.market_clock.now()));
-        // A prefix, so that a caller's key never meets one of the engine's own.
-        let key = idempotency_key.0.map(|key| format!("api:{key}"));
+        let key = idempotency_key.0.map(|key| by.start_key(&key));
         let wanted = engine.manual_run(ticker.clone(), session, offline, key);
         let started = engine.start(&[wanted]).await?;
         let started = started.first().ok_or_else(|| Problem::internal(&"a run was neither started nor found"))?;
@@ -194,7 +193,9 @@ impl Runs {
             return Err(Problem::conflict("run_open", "The run has not ended", detail).state(old.state));
         }
         let from = body.0.and_then(|body| body.from).map(|from| step_of(&old, &from)).transpose()?;
-        let Some(started) = engine.rerun(id.0, from).await? else { return Err(unknown_run(&shared, id.0).await) };
+        let Some(started) = engine.rerun(id.0, from, by.rerun_key(id.0)).await? else {
+            return Err(unknown_run(&shared, id.0).await);
+        };
         let from = from.map_or(String::new(), |step| format!(" from {step}"));
         by.note(&shared, "run_rerun", id.0, format!("as {}{from}", started.id)).await;
         accepted(read(&shared, started.id).await?)

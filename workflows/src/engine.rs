@@ -194,7 +194,12 @@ impl Engine {
 
     /// Starts a new run that repeats `run` from `step` on; without one, from the step that failed if the bars were archived before it, else
     /// from the first. A step named by hand works on what is archived.
-    pub async fn rerun(self: &Arc<Self>, run: Uuid, step: Option<Step>) -> StoreResult<Option<Started>> {
+    pub async fn rerun(
+        self: &Arc<Self>,
+        run: Uuid,
+        step: Option<Step>,
+        key: Option<String>,
+    ) -> StoreResult<Option<Started>> {
         let Some((row, steps, _)) = self.ledger.get_run(run).await? else { return Ok(None) };
         let unreadable = |why: String| StoreError::Unreadable { what: "run to be repeated", why };
         let plan = Plan::named(&row.plan).ok_or_else(|| unreadable(format!("plan `{}`", row.plan)))?;
@@ -203,7 +208,7 @@ impl Engine {
         let failed = steps.iter().find(|s| s.state == "failed").and_then(|s| s.step.parse::<Step>().ok());
         let named = step.filter(|s| *s != Step::Archive && plan.place(*s).is_some());
         let from = named.unwrap_or(begins_again_from(plan, failed, archived));
-        let new = NewRun { repeats: Some((run, from)), ..self.manual_run(subject, row.session, row.offline, None) };
+        let new = NewRun { repeats: Some((run, from)), ..self.manual_run(subject, row.session, row.offline, key) };
         Ok(self.start(&[NewRun { plan, ..new }]).await?.into_iter().next())
     }
 

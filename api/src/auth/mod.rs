@@ -14,6 +14,8 @@ use poem::http::{StatusCode, header};
 use scope::{Scope, Scopes};
 use std::time::Duration;
 use uuid::Uuid;
+use workflows::Stores;
+use workflows::db::StoreResult;
 use workflows::stores::api_keys::{self, KeyRow};
 
 /// Who may ask for what, and how much.
@@ -61,8 +63,8 @@ impl Default for Access {
 pub(crate) enum Who {
     /// Somebody on this machine; or who may read its data folder.
     Operator,
-    /// Somebody with a key, or with the cookie of a login by it.
-    Key { id: Uuid, name: String, prefix: String, by_cookie: bool },
+    /// Somebody with a key, or with the cookie of a login by it, of which the hash is kept.
+    Key { id: Uuid, name: String, prefix: String, login: Option<[u8; 32]> },
     /// Anybody.
     Anonymous,
 }
@@ -87,10 +89,10 @@ impl Caller {
     }
 
     /// Whoever holds this key, or logged in by it.
-    pub(crate) fn of(key: &KeyRow, by_cookie: bool) -> Self {
+    pub(crate) fn of(key: &KeyRow, login: Option<[u8; 32]>) -> Self {
         let (id, name, prefix) = (key.id, key.name.clone(), key.prefix.clone());
         let until = key.expires_at.map(|at| at.0);
-        Self { who: Who::Key { id, name, prefix, by_cookie }, scopes: Scopes::read(&key.scopes), until }
+        Self { who: Who::Key { id, name, prefix, login }, scopes: Scopes::read(&key.scopes), until }
     }
 
     /// As the audit names them.
@@ -104,7 +106,7 @@ impl Caller {
 
     /// Whether a browser sent it by itself.
     pub(crate) fn by_cookie(&self) -> bool {
-        matches!(self.who, Who::Key { by_cookie: true, .. })
+        matches!(self.who, Who::Key { login: Some(_), .. })
     }
 }
 
@@ -191,17 +193,28 @@ async fn look_up(
             {
                 tracing::debug!(%error, "the use of a key could not be noted");
             }
-            Ok(Some(Caller::of(&key, false)))
+            Ok(Some(Caller::of(&key, None)))
         }
         Shown::Cookie(_) => {
             let found = api_keys::by_login(db, hash, now).await?.filter(|(key, _)| key.holds(now));
             Ok(found.map(|(key, until)| {
-                let caller = Caller::of(&key, true);
+                let caller = Caller::of(&key, Some(hash));
                 let until = Some(caller.until.map_or(until, |key| key.min(until)));
                 Caller { until, ..caller }
             }))
         }
     }
+}
+
+/// Whether the caller may still do what they could: for what lasts longer than a request.
+pub(crate) async fn holds(stores: &Stores, caller: &Caller, now: DateTime<Utc>) -> StoreResult<bool> {
+    let in_time = caller.until.is_none_or(|until| now < until);
+    let Who::Key { id, login, .. } = &caller.who else { return Ok(in_time) };
+    let key = match login {
+        Some(hash) => api_keys::by_login(&stores.db, *hash, now).await?.map(|(key, _)| key),
+        None => api_keys::get(&stores.db, *id).await?,
+    };
+    Ok(in_time && key.is_some_and(|key| key.holds(now)))
 }
 
 /// `Authorization: Bearer KEY`, `X-API-Key: KEY`, or the cookie of a login; the first that is there.

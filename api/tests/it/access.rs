@@ -224,6 +224,22 @@ async fn the_same_request_under_its_key_happens_once() {
 }
 
 #[tokio::test]
+async fn the_same_idempotency_key_of_two_callers_is_two() {
+    let world = locked(|_| ()).await;
+    let admin = first_key(&world).await;
+    import(&world).await;
+    let (bot, _) = new_key(&world, &admin, json!(["runs:write"])).await;
+    let start = async |key: &str| {
+        let headers = [("authorization", format!("Bearer {key}")), ("idempotency-key", "monday".to_owned())];
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let wanted = json!({ "exchange": "NASDAQ", "ticker": "AAPL" });
+        send(&world, Method::POST, RUNS, &headers, wanted).await.ok()["id"].clone()
+    };
+    let (one, again, other) = (start(&admin).await, start(&admin).await, start(&bot).await);
+    assert!(one == again && one != other, "{one} {again} {other}");
+}
+
+#[tokio::test]
 async fn the_answer_that_shows_a_key_is_not_kept() {
     let world = World::new().await;
     let key = [("idempotency-key", "k")];

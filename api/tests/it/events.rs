@@ -18,7 +18,12 @@ struct Listener {
 
 impl Listener {
     async fn open(world: &World, path: &str, last: Option<&str>) -> Self {
+        Self::open_with(world, path, last, "").await
+    }
+
+    async fn open_with(world: &World, path: &str, last: Option<&str>, key: &str) -> Self {
         let mut request = Request::builder().method(Method::GET).uri_str(path).header("host", "localhost");
+        request = request.header("x-api-key", key);
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
@@ -142,4 +147,22 @@ async fn nothing_is_written_while_nobody_listens() {
     world.delete("/v1/pauses/exchange/NEPSE").await;
     let after = workflows::stores::events::after(&world.stores.db, Default::default(), 10).await.unwrap();
     assert_eq!(after.len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_is_revoked_ends_its_streams() {
+    let access = api::Access { keys: true, ..api::Access::default() };
+    let world = World::with(|state| api::ApiState { access, ..state }).await;
+    let api::Bootstrap::Made(key) = api::bootstrap(&world.engine, &world.stores).await.unwrap() else {
+        panic!("there was a key already")
+    };
+    let mut open = Listener::open_with(&world, "/v1/events", None, &key).await;
+    let headers = [("x-api-key", key.as_str()), ("content-type", "application/json")];
+    let pause = "/v1/pauses/exchange/NEPSE";
+    assert!(crate::ask(&world.app, Method::PUT, pause, &headers, Body::from("{}")).await.status.is_success());
+    assert_eq!(words(&open.take(1).await), ["pause - exchange:NEPSE paused"]);
+    let id = workflows::stores::api_keys::BOOTSTRAP;
+    let revoked = crate::ask(&world.app, Method::DELETE, &format!("/v1/keys/{id}"), &headers, Body::empty()).await;
+    assert_eq!(revoked.status, StatusCode::NO_CONTENT);
+    assert!(open.next().await.is_none());
 }

@@ -190,7 +190,7 @@ async fn gives_up(rig: Rig) {
     let (_, steps, _) = rig.engine.ledger.get_run(run).await.unwrap().unwrap();
     assert_eq!(steps[1].error.as_deref(), Some("told to"));
     assert!(!rig.toy.calls.lock().unwrap().contains_key(&(run, Step::Cache)));
-    let again = rig.engine.rerun(run, None).await.unwrap().unwrap();
+    let again = rig.engine.rerun(run, None, None).await.unwrap().unwrap();
     rig.all_ended().await;
     let row = rig.row(again.id).await;
     assert_eq!((row.state.as_str(), row.lineage), ("failed", Some(run)));
@@ -198,11 +198,15 @@ async fn gives_up(rig: Rig) {
         rig.toy.calls.lock().unwrap().contains_key(&(again.id, Step::Scrape)),
         "its bars were never archived and their staging is gone: they are fetched again"
     );
-    let by_hand = rig.engine.rerun(run, Some(Step::Finetune)).await.unwrap().unwrap();
+    let by_hand = rig.engine.rerun(run, Some(Step::Finetune), None).await.unwrap().unwrap();
     rig.all_ended().await;
     assert_eq!(rig.row(by_hand.id).await.lineage, Some(run));
     assert!(!rig.toy.calls.lock().unwrap().contains_key(&(by_hand.id, Step::Scrape)), "it began where it was told to");
-    assert!(rig.engine.rerun(Uuid::new_v4(), None).await.unwrap().is_none());
+    // Asked for again under its key, it is the same run.
+    let keyed = async || rig.engine.rerun(run, None, Some("rerun:key".to_owned())).await.unwrap().unwrap();
+    let (first, same) = (keyed().await, keyed().await);
+    assert_eq!((first.created, same.created, same.id), (true, false, first.id));
+    assert!(rig.engine.rerun(Uuid::new_v4(), None, None).await.unwrap().is_none());
     rig.end().await;
 }
 

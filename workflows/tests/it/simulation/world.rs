@@ -302,7 +302,7 @@ impl World {
         let engine = self.anyone();
         let (caller, acknowledged) = (engine.clone(), self.acknowledged.clone());
         caller.spawn(async move {
-            if let Ok(Some(started)) = engine.rerun(run, None).await {
+            if let Ok(Some(started)) = engine.rerun(run, None, None).await {
                 acknowledged.lock().unwrap().push(started.id);
             }
         });
